@@ -1,0 +1,1 @@
+"""Hermetic tests on Linux: programs in throwaway root file systems and fresh namespaces, from pytest."""

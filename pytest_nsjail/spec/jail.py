@@ -1,0 +1,146 @@
+"""The two declarations everything else is made from: an image, and a jail that runs one program in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pytest_nsjail.errors import SpecError
+from pytest_nsjail.spec import check
+from pytest_nsjail.spec.check import StrPath
+from pytest_nsjail.spec.dependency import Dependency
+from pytest_nsjail.spec.limits import Limits
+from pytest_nsjail.spec.mount import Bind, Device, Mount, Tmpfs
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """A scratch root file system, declared.
+
+    :param dependencies: what it is made of.
+    :param env: variables of every program in it, as pairs.
+    :param workdir: the working directory; made in the image.
+    :param user: who programs run as: ``name``, ``uid``, ``name:group``, ``uid:gid``; root unless told.
+    :param entrypoint: stands before the argv of every run.
+    :param cmd: the argv of a run that gives none.
+    :param name: what messages call it.
+    """
+
+    dependencies: tuple[Dependency, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    user: str | None = None
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    name: str | None = None
+
+    @classmethod
+    def declared(
+        cls, *dependencies: Dependency, env: Mapping[str, str] | None = None, workdir: StrPath | None = None,
+        user: str | int | None = None, entrypoint: Iterable[str] = (), cmd: Iterable[str] = (), name: str | None = None,
+    ) -> ImageSpec:
+        """From what a user wrote; every value is checked.
+
+        :raises SpecError: for a value that cannot be meant.
+        """
+        declaration = "nsjail_image()"
+        for dependency in dependencies:
+            if not isinstance(dependency, Dependency):
+                raise SpecError(declaration, f"{dependency!r} is no dependency", "Write Elf(...), Script(...), File(...), Tree(...), Text(...).")
+        return cls(
+            dependencies,
+            env=check.environment(declaration, env or {}),
+            workdir=None if workdir is None else check.inside(declaration, "workdir", workdir, root=True),
+            user=None if user is None else check.user(declaration, user),
+            entrypoint=check.argv(declaration, entrypoint),
+            cmd=check.argv(declaration, cmd),
+            name=None if name is None else check.text(declaration, "the name", name),
+        )
+
+
+@dataclass(frozen=True)
+class JailSpec:
+    """One program in one jail, declared. What ``pytest_nsjail_spec`` gets and may return changed (:func:`dataclasses.replace`).
+
+    :param argv: the arguments; the image's entrypoint stands before them.
+    :param image: the root file system; None: the closure of ``argv[0]``.
+    :param mounts: binds and tmpfs, in this order.
+    :param env: variables, as pairs; they override the image's.
+    :param workdir: the working directory; None: the image's, or ``/``.
+    :param user: who the program runs as; None: the image's, or root.
+    :param stdin: what the program reads; None: ``/dev/null``.
+    :param limits: what it may use at the most.
+    :param timeout: wall time in seconds; None: no limit.
+    :param network: ``none``: an own network with loopback only; ``host``: the host's.
+    :param hostname: the jail's host name.
+    :param devices: devices of the host besides null, zero, full, random, urandom and tty.
+    :param read_only: whether the root file system refuses writes; ``/tmp`` is then a tmpfs.
+    """
+
+    argv: tuple[str, ...]
+    image: ImageSpec | None = None
+    mounts: tuple[Mount, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    user: str | None = None
+    stdin: bytes | None = None
+    limits: Limits = Limits()
+    timeout: float | None = None
+    network: str = "none"
+    hostname: str = "nsjail"
+    devices: tuple[Device, ...] = ()
+    read_only: bool = False
+
+    @classmethod
+    def declared(
+        cls, argv: Iterable[StrPath], *, image: ImageSpec | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
+        workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
+        timeout: float | None = None, network: str = "none", hostname: str | None = None, devices: Iterable[Device | StrPath] = (),
+        read_only: bool = False,
+    ) -> JailSpec:
+        """From what a user wrote; every value is checked.
+
+        :raises SpecError: for a value that cannot be meant.
+        """
+        arguments = check.argv("nsjail_run()", argv)
+        declaration = f"nsjail_run({list(arguments)!r})"
+        whole = (*image.entrypoint, *(arguments or image.cmd)) if image else arguments
+        if not whole or not whole[0]:
+            raise SpecError(declaration, "there is no program to run", "Write its path first: ['/usr/bin/git', '--version'].")
+        if image is None and not whole[0].startswith("/"):
+            raise SpecError(declaration, f"{whole[0]!r} is not absolute, and no image has a PATH to look it up in", f"Write where it is: '/usr/bin/{whole[0]}', or give image=.")
+        mounts = tuple(mounts)
+        for mount in mounts:
+            if not isinstance(mount, (Bind, Tmpfs)):
+                raise SpecError(declaration, f"mounts holds {mount!r}", "Write Bind(source, target) or Tmpfs(target).")
+        if not isinstance(stdin, (str, bytes, type(None))):
+            raise SpecError(declaration, f"stdin is {type(stdin).__name__}", "Write a string or bytes.")
+        if not isinstance(limits, (Limits, type(None))):
+            raise SpecError(declaration, f"limits is {limits!r}", "Write limits=Limits(memory='256M').")
+        if network not in ("none", "host"):
+            raise SpecError(declaration, f"network={network!r} is no network", "Write network='none' or network='host'.")
+        if not isinstance(read_only, bool):
+            raise SpecError(declaration, f"read_only is {read_only!r}", "Write True or False.")
+        return cls(
+            arguments,
+            image=image,
+            mounts=mounts,
+            env=check.environment(declaration, env or {}),
+            workdir=None if workdir is None else check.inside(declaration, "workdir", workdir, root=True),
+            user=None if user is None else check.user(declaration, user),
+            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+            limits=limits or Limits(),
+            timeout=None if timeout is None else check.seconds(declaration, "timeout", timeout),
+            network=network,
+            hostname="nsjail" if hostname is None else check.hostname(declaration, hostname),
+            devices=tuple(device if isinstance(device, Device) else Device(device) for device in devices),
+            read_only=read_only,
+        )
+
+    def command(self) -> tuple[str, ...]:
+        """The whole argument list: the image's entrypoint, then the argv or the image's cmd."""
+        return (*self.image.entrypoint, *(self.argv or self.image.cmd)) if self.image else self.argv
+
+    def environment(self) -> dict[str, str]:
+        """Every variable the program gets, and no other."""
+        return {**dict(self.image.env if self.image else ()), **dict(self.env)}
