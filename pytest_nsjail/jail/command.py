@@ -1,0 +1,48 @@
+"""One program to run in a jail, with everything about it resolved: what travels to the init."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pytest_nsjail.kernel.idmap import IdMap, Range
+
+
+class Command(NamedTuple):
+    """What the payload becomes.
+
+    :param argv: the arguments.
+    :param program: the path to execute, found on PATH already where argv[0] has no slash.
+    :param env: every variable it gets.
+    :param idmap: the user namespace's map, below the zygote's.
+    :param groups: supplementary groups; set only where the map allows setgroups(2).
+    :param rlimits: (RLIMIT_* number, soft, hard).
+    :param watch: bounds that no control group holds, so that the init looks after them itself: ``memory`` in bytes and
+        ``processes``.
+    :param timeout: wall time in seconds, or None.
+    :param grace: seconds between SIGTERM and SIGKILL.
+    :param stdin: whether input comes along as a descriptor.
+    """
+
+    argv: tuple[str, ...]
+    program: str
+    env: dict[str, str]
+    workdir: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    idmap: IdMap
+    rlimits: tuple[tuple[int, int, int], ...]
+    watch: dict[str, int]
+    timeout: float | None
+    grace: float
+    stdin: bool
+
+    def encode(self) -> dict[str, Any]:
+        """For the wire."""
+        return self._asdict()
+
+    @classmethod
+    def decode(cls, encoded: dict[str, Any]) -> Command:
+        """From the wire, where tuples became lists."""
+        uids, gids, setgroups = encoded.pop("idmap")
+        return cls(**encoded, idmap=IdMap(tuple(Range(*one) for one in uids), tuple(Range(*one) for one in gids), setgroups))

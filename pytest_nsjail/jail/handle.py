@@ -1,0 +1,180 @@
+"""Pytest's end of one jail: orders to its init, and what it tells."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_nsjail.errors import SetupError
+from pytest_nsjail.jail import wire
+from pytest_nsjail.jail.command import Command
+from pytest_nsjail.jail.steps import Step, encode
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of a jail.
+
+    :param pid: as the jail numbers it.
+    :param host_pid: as the host numbers it.
+    :param argv: its arguments; its name where it has none.
+    """
+
+    pid: int
+    host_pid: int
+    argv: tuple[str, ...]
+
+
+@dataclass
+class Told:
+    """What the init told of one program so far.
+
+    :ivar failure: the step that failed, the errno and the path, where it never ran.
+    :ivar report: the init's last word, once it ended; see ``Init._end``.
+    :ivar layer: a descriptor of the throwaway layer, where anything was written; whoever takes it owns it.
+    """
+
+    out: int
+    err: int
+    host_pid: int = 0
+    failure: tuple[str, int, str] | None = None
+    report: dict[str, Any] | None = None
+    layer: int | None = None
+    leftovers: list[Process] = field(default_factory=list)
+
+
+class Handle:
+    """The programs of one jail, the first of which is its main one: with its end the jail ends.
+
+    :param sock: to an init, from :meth:`Launcher.prepare`; owned from now on.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._told: dict[int, Told] = {}
+        self._everybody: list[Process] | None = None
+
+    def run(self, number: int, command: Command, stdin: bytes | None, *, steps: Sequence[Step] = (), doors: Sequence[int] = ()) -> None:
+        """Start a program.
+
+        :param steps: for the first one: what remains to be done to the jail.
+        :param doors: for the first one: its control groups.
+        :raises SetupError: where the init is gone.
+        """
+        out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("nsjail-stdout", "nsjail-stderr"))
+        self._told[number] = Told(out, err)
+        source = [] if stdin is None else [_file(stdin)]
+        try:
+            self._say({"do": "run", "number": number, "command": command.encode(), "steps": [encode(step) for step in steps]}, [out, err, *source, *doors])
+        finally:
+            for fd in source:
+                os.close(fd)
+
+    def started(self, number: int) -> Told:
+        """Wait until a program runs, or is known not to."""
+        told = self._told[number]
+        while not (told.host_pid or told.failure or told.report):
+            self._listen()
+        return told
+
+    def ended(self, number: int) -> Told:
+        """Wait until a program has ended, or is known not to have started; its record is then the caller's."""
+        told = self._told[number]
+        while not (told.failure or told.report):
+            self._listen()
+        return told
+
+    def has_ended(self, number: int) -> bool:
+        """Whether a program has ended, without waiting."""
+        told = self._told[number]
+        self._sock.setblocking(False)
+        try:
+            while not (told.failure or told.report):
+                self._listen()
+        except BlockingIOError:
+            return False
+        finally:
+            self._sock.setblocking(True)
+        return True
+
+    def output(self, number: int) -> tuple[bytes, bytes]:
+        """What a program wrote so far to its standard output and error."""
+        told = self._told[number]
+        return _content(told.out), _content(told.err)
+
+    def signal(self, number: int, signal: int) -> None:
+        """Send a signal to a program that runs."""
+        self._say({"do": "signal", "number": number, "signal": signal})
+
+    def stop(self, number: int, grace: float) -> None:
+        """SIGTERM now and, after ``grace`` seconds, SIGKILL."""
+        self._say({"do": "stop", "number": number, "grace": grace})
+
+    def processes(self) -> tuple[Process, ...]:
+        """Everybody in the jail but its init."""
+        self._everybody = []
+        self._say({"do": "processes"})
+        found = self._everybody
+        while self._everybody is not None:
+            self._listen()
+        return tuple(found)
+
+    def close(self) -> None:
+        """End the jail: its init exits when the socket closes, and the kernel kills everybody in it."""
+        self._sock.close()
+        for told in self._told.values():
+            for fd in (told.out, told.err, *(() if told.layer is None else (told.layer,))):
+                os.close(fd)
+        self._told.clear()
+
+    def _say(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        try:
+            wire.send(self._sock, body, fds)
+        except OSError as error:
+            raise SetupError("the jail's init is gone", error.errno) from error
+
+    def _listen(self) -> None:
+        said = wire.receive(self._sock)
+        if said is None:
+            raise SetupError("the jail's init was killed from outside, or its zygote was")
+        body = said.body
+        event = body["event"]
+        if event == "broken":
+            raise SetupError(f"the jail's init failed: {body['error']}")
+        if event == "process":
+            if self._everybody is not None:
+                self._everybody.append(Process(body["pid"], said.pid, tuple(body["argv"])))
+            return
+        if event == "everybody":
+            self._everybody = None
+            return
+        if event == "leftover":
+            for told in self._told.values():
+                told.leftovers.append(Process(body["pid"], said.pid, tuple(body["argv"])))
+            return
+        told = self._told[body["number"]]
+        if event == "started":
+            told.host_pid = said.pid
+        elif event == "failed":
+            told.failure = (body["step"], body["errno"], body["path"])
+        elif event == "exited":
+            told.report = body
+            told.layer = said.fds[0] if said.fds else None
+
+
+def _file(content: bytes) -> int:
+    fd = os.memfd_create("nsjail-stdin", os.MFD_CLOEXEC)
+    with open(os.dup(fd), "wb") as file:
+        file.write(content)
+    return fd
+
+
+def _content(fd: int) -> bytes:
+    chunks, offset = [], 0
+    while chunk := os.pread(fd, 1 << 20, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)

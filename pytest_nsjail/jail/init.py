@@ -1,0 +1,313 @@
+"""PID 1 of a jail: makes it, starts programs in it, reaps everybody, says what happened, and takes all with it when it ends.
+
+It lives as long as its socket: pytest's end gone, it exits, and the kernel kills whoever is left in its namespace
+(pid_namespaces(7)). It holds no descriptor of the host's but that socket, the memory files it writes output to, and
+the doors of its control groups; it may not be dumped, and the payload has no capability over it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pytest_nsjail.jail import processes, wire
+from pytest_nsjail.jail.command import Command
+from pytest_nsjail.jail.payload import Door, Failed, start
+from pytest_nsjail.jail.perform import Site
+from pytest_nsjail.jail.pump import Pump
+from pytest_nsjail.jail.steps import Step, decode, describe
+from pytest_nsjail.kernel import idmap, syscall
+from pytest_nsjail.kernel.layer_scan import scan
+
+# Between two looks at what no control group bounds.
+_WATCH_SECONDS = 0.005
+
+
+class Run:
+    """One program that was started here, until its end was told."""
+
+    def __init__(self, number: int, pid: int, command: Command, pumps: list[Pump]) -> None:
+        self.number, self.pid, self.command, self.pumps = number, pid, command, pumps
+        self.began = time.monotonic()
+        self.deadline = self.began + command.timeout if command.timeout else None
+        self.terminated = False
+        self.timed_out = False
+        self.exceeded: dict[str, str] = {}
+
+
+class Init:
+    """The loop."""
+
+    def __init__(self, sock: socket.socket, base: Sequence[Step]) -> None:
+        self._sock = sock
+        self._site = Site()
+        self._base = base
+        self._runs: dict[int, Run] = {}
+        self._main: Run | None = None
+        self._door: Door | None = None
+        self._groups: list[int] = []
+        self._usage = [0.0, 0.0, 0]
+        self._poll = select.poll()
+
+    def serve(self) -> NoReturn:
+        """Until the main program's end is told, or pytest is gone."""
+        try:
+            syscall.set_process_name("nsjail-init")
+            failure = self._perform(self._base)
+            woken = self._wake_on_children()
+            self._poll.register(self._sock, select.POLLIN)
+            self._poll.register(woken, select.POLLIN)
+            while True:
+                for fd, _ in self._poll.poll(self._patience()):
+                    if fd == self._sock.fileno():
+                        failure = self._obey(failure)
+                    elif fd == woken:
+                        os.read(woken, 4096)
+                    else:
+                        self._carry(fd)
+                self._reap()
+                self._look_after()
+        except BaseException as error:
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+            self._tell({"event": "broken", "error": f"{type(error).__name__}: {error}{where}"})
+        os._exit(1)
+
+    def _perform(self, steps: Sequence[Step]) -> dict[str, Any] | None:
+        for step in steps:
+            try:
+                self._site.perform(step)
+            except OSError as error:
+                return {"event": "failed", "step": describe(step), "errno": error.errno or 0, "path": os.fsdecode(error.filename or "")}
+        return None
+
+    def _wake_on_children(self) -> int:
+        woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        return woken
+
+    def _tell(self, body: dict[str, Any], fds: Sequence[int] = (), *, pid: int | None = None) -> None:
+        try:
+            wire.send(self._sock, body, fds, pid=pid)
+        except OSError:
+            os._exit(0)
+
+    # What pytest asks
+
+    def _obey(self, failure: dict[str, Any] | None) -> dict[str, Any] | None:
+        asked = wire.receive(self._sock)
+        if asked is None:
+            os._exit(0)
+        body = asked.body
+        match body["do"]:
+            case "run":
+                failure = failure or self._perform([decode(step) for step in body["steps"]])
+                if failure is not None:
+                    self._tell({**failure, "number": body["number"]})
+                    os._exit(0)
+                self._run(body["number"], Command.decode(body["command"]), asked.fds)
+            case "signal":
+                if run := self._runs.get(body["number"]):
+                    os.kill(run.pid, body["signal"])
+            case "stop":
+                if run := self._runs.get(body["number"]):
+                    self._terminate(run, body["grace"])
+            case "processes":
+                for process in processes.seen():
+                    try:
+                        self._tell({"event": "process", "pid": process.pid, "argv": process.argv}, pid=process.pid)
+                    except ProcessLookupError:
+                        continue
+                self._tell({"event": "everybody"})
+        return failure
+
+    def _run(self, number: int, command: Command, fds: list[int]) -> None:
+        out, err, *rest = fds
+        source = rest.pop(0) if command.stdin else None
+        if self._main is None:
+            self._groups = rest
+            self._settle()
+        uid, gid = idmap.outside(command.idmap.uids, command.uid), idmap.outside(command.idmap.gids, command.gid)
+        pumps, stdio = [], []
+        for target in (out, err):
+            read, write = os.pipe2(os.O_CLOEXEC)
+            # Programs reopen /dev/stdout; the pipe has to be theirs for that.
+            os.fchown(write, uid, gid)
+            pumps.append(Pump(read, target, outward=True))
+            stdio.append(write)
+        if source is None:
+            stdin = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        else:
+            stdin, write = os.pipe2(os.O_CLOEXEC)
+            os.fchown(stdin, uid, gid)
+            pumps.append(Pump(source, write, outward=False))
+        started = start(command, (stdin, *stdio), self._groups, self._door)  # type: ignore[arg-type]
+        for fd in (stdin, *stdio):
+            os.close(fd)
+        if isinstance(started, Failed):
+            os.waitpid(started.pid, 0)
+            for pump in pumps:
+                pump.close()
+            self._tell({"event": "failed", "number": number, "step": started.step, "errno": started.errno, "path": command.program})
+            if self._main is None:
+                os._exit(0)
+            return
+        self._door = started.door
+        run = Run(number, started.pid, command, pumps)
+        self._runs[number] = run
+        self._main = self._main or run
+        for pump in pumps:
+            self._poll.register(pump.fd, pump.events)
+        self._tell({"event": "started", "number": number}, pid=run.pid)
+
+    def _settle(self) -> None:
+        """Let go of what was the host's: the standard streams become the jail's own null device."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for number in range(3):
+            os.dup2(null, number)
+        os.close(null)
+
+    # Time, and what no control group bounds
+
+    def _patience(self) -> float | None:
+        """How long to wait for anything to happen, in milliseconds."""
+        now = time.monotonic()
+        waits = [run.deadline - now for run in self._runs.values() if run.deadline is not None]
+        if any(run.command.watch for run in self._runs.values()):
+            waits.append(_WATCH_SECONDS)
+        return max(0.0, min(waits)) * 1000 if waits else None
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        for run in list(self._runs.values()):
+            if run.deadline is not None and now >= run.deadline:
+                if run.terminated:
+                    run.deadline = None
+                    self._kill(run)
+                else:
+                    run.timed_out = True
+                    self._terminate(run, run.command.grace)
+            if run.command.watch:
+                self._watch(run, run.command.watch)
+
+    def _watch(self, run: Run, bounds: dict[str, int]) -> None:
+        memory = bounds.get("memory")
+        if memory is not None and processes.memory() > memory and processes.proportional_memory() > memory:
+            run.exceeded["memory"] = "watch"
+            self._kill(run)
+        most = bounds.get("processes")
+        if most is not None and processes.tasks() >= most:
+            run.exceeded["processes"] = "watch"
+
+    def _terminate(self, run: Run, grace: float) -> None:
+        run.terminated = True
+        run.deadline = time.monotonic() + grace
+        os.kill(run.pid, signal.SIGTERM)
+        # A stopped process takes no signal but SIGKILL and this one.
+        os.kill(run.pid, signal.SIGCONT)
+
+    def _kill(self, run: Run) -> None:
+        if run is self._main:
+            os.kill(-1, signal.SIGKILL)
+        else:
+            for pid in processes.session(run.pid):
+                os.kill(pid, signal.SIGKILL)
+
+    # Ends
+
+    def _reap(self) -> None:
+        by_pid = {run.pid: run for run in self._runs.values()}
+        ended = []
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if (run := by_pid.get(pid)) and run is not self._main:
+                ended.append((run, status, [usage.ru_utime, usage.ru_stime, usage.ru_maxrss]))
+            else:
+                self._usage = [self._usage[0] + usage.ru_utime, self._usage[1] + usage.ru_stime, max(self._usage[2], usage.ru_maxrss)]
+                if run:
+                    ended.append((run, status, self._usage))
+        # The main program last: with it the jail ends.
+        for run, status, spent in sorted(ended, key=lambda one: one[0] is self._main):
+            self._end(run, status, spent)
+
+    def _end(self, run: Run, status: int, usage: list[Any]) -> None:
+        took = time.monotonic() - run.began
+        last = run is self._main
+        if last:
+            self._clear_out(run)
+        for pump in run.pumps:
+            if pump.open:
+                if pump.events == select.POLLIN:
+                    pump.carry()
+                if pump.open:
+                    self._poll.unregister(pump.fd)
+                    pump.close()
+        changed = scan(self._site.upper, self._site.lower, self._site.made)
+        body = {
+            "event": "exited",
+            "number": run.number,
+            "status": status,
+            "took": took,
+            "usage": usage,
+            "timed_out": run.timed_out,
+            "exceeded": run.exceeded,
+            "full": self._full(),
+            "dropped": [pump.dropped for pump in run.pumps[:2]],
+            "changes": changed,
+        }
+        self._tell(body, [self._site.upper] if changed else ())
+        del self._runs[run.number]
+        if last:
+            os._exit(0)
+
+    def _clear_out(self, main: Run) -> None:
+        """Tell who is still there when the main program has ended, and kill them."""
+        watched = main.command.watch.get("processes")
+        if processes.alone():
+            return
+        if watched is not None and processes.tasks() + 1 >= watched:
+            main.exceeded["processes"] = "watch"
+        for process in processes.seen():
+            try:
+                self._tell({"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
+            except ProcessLookupError:
+                continue
+        try:
+            os.kill(-1, signal.SIGKILL)
+            while True:
+                os.wait4(-1, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+    def _full(self) -> list[str]:
+        """The bounded file systems without a free block: the throwaway layer as ``/``."""
+        found = []
+        for name, where in (("/", self._site.upper), *((path, path) for path in self._site.bounded)):
+            try:
+                space = os.statvfs(where)
+            except OSError:
+                continue
+            if space.f_blocks and not space.f_bavail:
+                found.append(name)
+        return found
+
+    def _carry(self, fd: int) -> None:
+        for run in self._runs.values():
+            for pump in run.pumps:
+                if pump.fd == fd and pump.open:
+                    pump.carry()
+                    if not pump.open:
+                        self._poll.unregister(fd)

@@ -1,0 +1,220 @@
+"""Performs the steps, in the jail's init. The one place where the order of mounts meets the kernel."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pytest_nsjail.kernel import syscall
+from pytest_nsjail.kernel.loopback import loopback_up
+from pytest_nsjail.kernel.mounts import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    attach_mount,
+    clone_mount,
+    make_inside,
+    mount,
+    move_mount,
+    openat2,
+    restrict_mount,
+    umount,
+)
+from pytest_nsjail.jail.steps import (
+    BindDevice,
+    BindPath,
+    Devices,
+    Furnish,
+    Hostname,
+    Loopback,
+    MountTmpfs,
+    Overlay,
+    Pivot,
+    ProtectProc,
+    Proc,
+    ReadOnlyRoot,
+    Stage,
+    Step,
+    Unshare,
+)
+
+_NAMESPACES = {"mount": syscall.CLONE_NEWNS, "network": syscall.CLONE_NEWNET, "ipc": syscall.CLONE_NEWIPC, "uts": syscall.CLONE_NEWUTS}
+# Every program expects these six; each is bound from the host, for mknod(2) is refused in a user namespace.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
+# Top-level entries of /proc that are no process's; of these, what root could write by its uid alone is made read-only.
+_PROCESS_OWN = ("self", "thread-self", "net", "mounts", "sysvipc")
+
+
+class Site:
+    """Where one jail is put together, and what was made there that its program did not make.
+
+    :ivar stage: the tmpfs with ``upper``, ``work``, ``root``, ``dev`` and ``proc``.
+    :ivar made: paths inside the root that are mount points of the jail's own.
+    :ivar bounded: where a tmpfs with a declared size lies.
+    :ivar upper: a descriptor of the throwaway layer.
+    :ivar lower: a descriptor of the image.
+    """
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.root = -1
+        self.upper = -1
+        self.lower = -1
+        self.made: list[str] = []
+        self.bounded: list[str] = []
+
+    def perform(self, step: Step) -> None:
+        """Do one step.
+
+        :raises OSError: what the kernel said.
+        """
+        match step:
+            case Unshare(kinds):
+                flags = 0
+                for kind in kinds:
+                    flags |= _NAMESPACES[kind]
+                syscall.unshare(flags)
+            case Stage(directory):
+                mount("nsjail", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+                self.stage = directory
+                for name in ("upper", "work", "root", "dev", "proc"):
+                    os.mkdir(f"{directory}/{name}")
+                self.upper = os.open(f"{directory}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            case Proc():
+                mount("proc", f"{self.stage}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            case ProtectProc():
+                _protect(f"{self.stage}/proc")
+            case Devices():
+                _make_devices(f"{self.stage}/dev")
+            case Loopback():
+                loopback_up()
+                _open_ports(f"{self.stage}/proc/sys/net/ipv4")
+            case Overlay(lower, userxattr):
+                self._overlay(lower, userxattr)
+            case Furnish():
+                for name in ("dev", "proc"):
+                    self._onto(f"/{name}", directory=True, moved=f"{self.stage}/{name}")
+                tmp = self._make("/tmp", directory=True)
+                if "/tmp" in self.made:
+                    os.chmod(f"/proc/self/fd/{tmp}", 0o1777)
+                os.close(tmp)
+            case BindPath(source, target, writable):
+                fd = clone_mount(source)
+                restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
+                self._onto(target, directory=stat.S_ISDIR(os.stat(source).st_mode), attached=fd)
+            case MountTmpfs(target, size, mode):
+                place = f"{self.stage}/tmpfs{len(self.made)}-{os.urandom(4).hex()}"
+                os.mkdir(place)
+                mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o}" + (f",size={size}" if size else ""))
+                self._onto(target, directory=True, moved=place)
+                if size:
+                    self.bounded.append(target)
+            case BindDevice(path):
+                fd = _device(path)
+                self._onto(path, directory=False, attached=fd)
+            case ReadOnlyRoot():
+                root = os.open(f"{self.stage}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                restrict_mount(root, MOUNT_ATTR_RDONLY, path="/", recursive=False)
+                os.close(root)
+            case Pivot():
+                self._pivot()
+            case Hostname(name):
+                syscall.sethostname(name)
+
+    def _overlay(self, lower: str, userxattr: bool) -> None:
+        # Relative, so that no ':' or ',' of the host's path meets the option parser: the image by the working directory.
+        os.chdir(lower)
+        self.lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chmod(f"{self.stage}/upper", stat.S_IMODE(os.stat(".").st_mode))
+        # The work directory's name holds no user's letters either: the stage is reached through a descriptor.
+        stage = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        options = f"lowerdir=.,upperdir=/proc/self/fd/{stage}/upper,workdir=/proc/self/fd/{stage}/work,index=off,metacopy=off"
+        try:
+            # User xattrs hold the layer's whiteouts where trusted ones are out of reach (Linux 5.11).
+            mount("overlay", f"{self.stage}/root", "overlay", MS_NOSUID | MS_NODEV, options + (",userxattr" if userxattr else ",redirect_dir=off"))
+        finally:
+            os.close(stage)
+        self.root = os.open(f"{self.stage}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _make(self, target: str, *, directory: bool) -> int:
+        fd, made = make_inside(self.root, target, directory=directory)
+        self.made += made
+        return fd
+
+    def _onto(self, target: str, *, directory: bool, attached: int = -1, moved: str = "") -> None:
+        """Put a detached mount, or the one at ``moved``, on a target inside the root."""
+        try:
+            place = self._make(target, directory=directory)
+            try:
+                if moved:
+                    move_mount(moved, place, path=target)
+                else:
+                    attach_mount(attached, place, path=target)
+            finally:
+                os.close(place)
+        finally:
+            if attached >= 0:
+                os.close(attached)
+
+    def _pivot(self) -> None:
+        os.close(self.root)
+        os.chdir(f"{self.stage}/root")
+        syscall.pivot_root(".", ".")
+        # The old root lies on the new one now; only detached does it go while it is in use (pivot_root(2), "pivot_root(".", ".")").
+        umount(".")
+        os.chdir("/")
+
+
+def _make_devices(directory: str) -> None:
+    mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755")
+    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in _DEVICES:
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=root))
+        place = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=root)
+        device = _device(f"/dev/{name}")
+        attach_mount(device, place, path=f"/dev/{name}")
+        os.close(device)
+        os.close(place)
+    for name, target in _LINKS:
+        os.symlink(target, name, dir_fd=root)
+    os.close(root)
+    for name in ("pts", "shm"):
+        os.mkdir(f"{directory}/{name}")
+    mount("devpts", f"{directory}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    mount("tmpfs", f"{directory}/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+
+
+def _device(path: str) -> int:
+    """A device node as a detached mount; what is no device is refused (CVE-2025-31133: a link in its place)."""
+    kind = os.lstat(path).st_mode
+    if not (stat.S_ISCHR(kind) or stat.S_ISBLK(kind)):
+        raise OSError(19, "is no device node", path)
+    fd = clone_mount(path)
+    restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, path=path)
+    return fd
+
+
+def _protect(proc: str) -> None:
+    for entry in os.scandir(proc):
+        if entry.name.isdigit() or entry.name in _PROCESS_OWN or entry.is_symlink():
+            continue
+        if entry.is_dir(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_mode & 0o222:
+            fd = clone_mount(entry.path)
+            restrict_mount(fd, MOUNT_ATTR_RDONLY, path=entry.path)
+            place = os.open(entry.path, os.O_PATH | os.O_CLOEXEC)
+            attach_mount(fd, place, path=entry.path)
+            os.close(place)
+            os.close(fd)
+
+
+def _open_ports(sysctls: str) -> None:
+    """The payload has no capability over its network, so that the kernel must not ask for one (ip-sysctl)."""
+    for name, value in (("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 0")):
+        fd = os.open(f"{sysctls}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, value.encode())
+        os.close(fd)

@@ -1,0 +1,109 @@
+"""Who is in a jail, read by its init from the jail's own /proc."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Seen(NamedTuple):
+    """One process, by its pid inside the jail."""
+
+    pid: int
+    argv: list[str]
+
+
+def pids() -> list[int]:
+    """Everybody but the init and the dead, by pid."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1" and _state(int(name)) not in ("Z", "X", ""):
+            found.append(int(name))
+    return sorted(found)
+
+
+def seen() -> list[Seen]:
+    """Everybody with their arguments; a process that ends meanwhile is left out."""
+    found = []
+    for pid in pids():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")[:-1]
+            if not arguments:
+                with open(f"/proc/{pid}/comm", "rb") as file:
+                    arguments = [file.read().rstrip(b"\n")]
+        except OSError:
+            continue
+        found.append(Seen(pid, [os.fsdecode(argument) for argument in arguments]))
+    return found
+
+
+def alone() -> bool:
+    """Whether nobody but the init is left: kill(2) with -1 then finds nobody."""
+    try:
+        os.kill(-1, 0)
+    except ProcessLookupError:
+        return True
+    return not pids()
+
+
+def session(leader: int) -> list[int]:
+    """The processes of one session, its leader's children and theirs as long as they stay in it."""
+    return [pid for pid in pids() if pid == leader or _field(pid, 3) == leader]
+
+
+def tasks() -> int:
+    """How many processes and threads there are, the init left out."""
+    return sum(_field(pid, 17) for pid in pids())
+
+
+def memory() -> int:
+    """What all processes use in memory that is theirs, in bytes.
+
+    Anonymous pages (proc_pid_statm(5): resident less shared) are a quick upper bound, for a page shared after a fork counts in
+    each process.
+    """
+    total = 0
+    for pid in pids():
+        try:
+            with open(f"/proc/{pid}/statm", "rb") as file:
+                _, resident, shared = file.read().split()[:3]
+        except (OSError, ValueError):
+            continue
+        total += (int(resident) - int(shared)) * _PAGE
+    return total
+
+
+def proportional_memory() -> int:
+    """What all processes use in memory, a shared page counted once (proc_pid_smaps(5), Pss_Anon): exact, and slow."""
+    total = 0
+    for pid in pids():
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                for line in file:
+                    if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
+                        total += int(line.split()[1]) << 10
+        except OSError:
+            continue
+    return total
+
+
+def _stat(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field, a name in parentheses, can hold spaces and parentheses itself.
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def _state(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[0].decode() if fields else ""
+
+
+def _field(pid: int, index: int) -> int:
+    fields = _stat(pid)
+    return int(fields[index]) if fields else 0

@@ -1,0 +1,70 @@
+"""Carries a payload's streams: its output into memory files that pytest reads, its input from one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+# What pytest keeps of one stream; what a program writes beyond is read, so that it does not block, and dropped.
+LIMIT = 64 << 20
+_CHUNK = 1 << 16
+
+
+class Pump:
+    """One direction of one stream: from ``source`` to ``target``, both closed at the end.
+
+    :param source: a pipe of the payload's output, or a memory file for its input.
+    :param target: a memory file, or the payload's input pipe, non-blocking.
+    """
+
+    def __init__(self, source: int, target: int, *, outward: bool) -> None:
+        self._source, self._target = source, target
+        self._outward = outward
+        self._carried = 0
+        self.dropped = 0
+        self.open = True
+        self.fd = source if outward else target
+        self.events = select.POLLIN if outward else select.POLLOUT
+        os.set_blocking(self.fd, False)
+
+    def carry(self) -> None:
+        """Move what can be moved without waiting."""
+        try:
+            while self.open and (self._out() if self._outward else self._in()):
+                pass
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            # EPIPE: the program closed its input, and wants no more of it.
+            if error.errno != errno.EPIPE:
+                raise
+            self.close()
+
+    def _out(self) -> bool:
+        data = os.read(self._source, _CHUNK)
+        if not data:
+            self.close()
+            return False
+        kept = data[: max(0, LIMIT - self._carried)]
+        self.dropped += len(data) - len(kept)
+        self._carried += len(kept)
+        while kept:
+            kept = kept[os.write(self._target, kept) :]
+        # A short read has emptied the pipe; the poll tells when there is more.
+        return len(data) == _CHUNK
+
+    def _in(self) -> bool:
+        data = os.pread(self._source, _CHUNK, self._carried)
+        if not data:
+            self.close()
+            return False
+        self._carried += os.write(self._target, data)
+        return True
+
+    def close(self) -> None:
+        """Close both ends."""
+        if self.open:
+            self.open = False
+            os.close(self._source)
+            os.close(self._target)

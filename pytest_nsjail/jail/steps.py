@@ -1,0 +1,140 @@
+"""The steps of making a jail, as values: what the kernel will be asked, in order, and in words.
+
+A step is performed by :mod:`pytest_nsjail.jail.perform`, in the jail's init. Paths of the host are seen until
+:class:`Pivot`; targets are paths inside the jail.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Unshare(NamedTuple):
+    """Leave the zygote's namespaces of these kinds: mount, network, ipc, uts."""
+
+    kinds: tuple[str, ...]
+
+
+class Stage(NamedTuple):
+    """A tmpfs on an empty directory of the host's, seen by this jail alone: the root is put together in it."""
+
+    directory: str
+
+
+class Proc(NamedTuple):
+    """A fresh procfs of the jail's own processes."""
+
+
+class ProtectProc(NamedTuple):
+    """What only root may write in ``/proc`` made read-only.
+
+    Where the jail's root is the host's by number, the kernel would let it write ``/proc/sys`` and
+    ``/proc/sysrq-trigger``: there it asks for the uid, not for a capability.
+    """
+
+
+class Devices(NamedTuple):
+    """``/dev``: the host's harmless devices, bound; shared memory and terminals of the jail's own."""
+
+
+class Loopback(NamedTuple):
+    """The network's own interface up, and every port and ping open to the jail's users."""
+
+
+class Overlay(NamedTuple):
+    """The image under a throwaway writable layer."""
+
+    lower: str
+    userxattr: bool
+
+
+class Furnish(NamedTuple):
+    """``/dev`` and ``/proc``, prepared by then, into the root, and a ``/tmp``."""
+
+
+class BindPath(NamedTuple):
+    """A file or directory of the host."""
+
+    source: str
+    target: str
+    writable: bool
+
+
+class MountTmpfs(NamedTuple):
+    """An empty file system in memory; ``size`` in bytes or None."""
+
+    target: str
+    size: int | None
+    mode: int
+
+
+class BindDevice(NamedTuple):
+    """A device of the host under its own path."""
+
+    path: str
+
+
+class ReadOnlyRoot(NamedTuple):
+    """No more writing to the root file system; mounts on it keep their own mode."""
+
+
+class Pivot(NamedTuple):
+    """The root becomes the root, and the host's file systems go out of reach."""
+
+
+class Hostname(NamedTuple):
+    """The jail's name for itself."""
+
+    name: str
+
+
+Step = Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Furnish | BindPath | MountTmpfs | BindDevice | ReadOnlyRoot | Pivot | Hostname
+
+_KINDS: dict[str, type[Step]] = {
+    kind.__name__: kind
+    for kind in (Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Furnish, BindPath, MountTmpfs, BindDevice, ReadOnlyRoot, Pivot, Hostname)
+}
+
+
+def describe(step: Step) -> str:
+    """A step in words, as a clause for a plan or an error."""
+    match step:
+        case Unshare(kinds):
+            return f"fresh {', '.join(kinds)} namespaces"
+        case Stage(directory):
+            return f"a private tmpfs on {directory}"
+        case Proc():
+            return "a fresh /proc"
+        case ProtectProc():
+            return "the writable parts of /proc made read-only"
+        case Devices():
+            return "a minimal /dev"
+        case Loopback():
+            return "the loopback interface up"
+        case Overlay(lower, _):
+            return f"an overlay over the image {lower}"
+        case Furnish():
+            return "/dev, /proc and /tmp in the root"
+        case BindPath(source, target, writable):
+            return f"a {'writable' if writable else 'read-only'} bind of {source} on {target}"
+        case MountTmpfs(target, size, _):
+            return f"a tmpfs on {target}{f' of {size} bytes' if size else ''}"
+        case BindDevice(path):
+            return f"the device {path}"
+        case ReadOnlyRoot():
+            return "a read-only root"
+        case Pivot():
+            return "the change of root (pivot_root)"
+        case Hostname(name):
+            return f"the hostname {name}"
+
+
+def encode(step: Step) -> list[Any]:
+    """For the wire: the step's name, then its fields."""
+    return [type(step).__name__, *step]
+
+
+def decode(encoded: list[Any]) -> Step:
+    """From the wire."""
+    name, *fields = encoded
+    return _KINDS[name](*fields)

@@ -1,0 +1,14 @@
+"""What this process may do (capabilities(7)), read from its own status."""
+
+from __future__ import annotations
+
+SYS_ADMIN = 21
+
+
+def has(capability: int) -> bool:
+    """Whether a capability is in this process's effective set."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> capability & 1)
+    return False

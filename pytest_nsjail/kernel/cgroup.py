@@ -1,0 +1,217 @@
+"""Control groups, version 2 where it is delegated, version 1 where that is what there is (cgroups(7)).
+
+One group bounds one jail's payload. The jail's init is not in it: an init that the kernel killed for its
+payload's memory could not say so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import NamedTuple
+
+_NAME = "pytest-nsjail-"
+_CONTROLLERS = ("memory", "pids")
+
+
+class Hierarchy(NamedTuple):
+    """Where groups can be made: the directory of this process's own group, by controller.
+
+    :param version: 1 or 2; version 2 has one directory for both controllers.
+    """
+
+    version: int
+    directories: tuple[tuple[str, str], ...]
+
+    def directory(self, controller: str) -> str:
+        """The directory below which this controller's groups are made; KeyError where it has none."""
+        return dict(self.directories)[controller]
+
+
+class Counters(NamedTuple):
+    """What the kernel counted for one group.
+
+    :param oom_kills: processes killed for memory.
+    :param forks_refused: processes not made, for the limit on their number.
+    :param peak: the most memory used at once, in bytes; None where the kernel does not say (version 2 before Linux 5.19).
+    """
+
+    oom_kills: int
+    forks_refused: int
+    peak: int | None
+
+
+def hierarchy() -> Hierarchy | None:
+    """What this process may make groups in, or None."""
+    mounted = _mounted()
+    groups = _own_groups()
+    unified = mounted.get("cgroup2")
+    if unified and "" in groups:
+        directory = unified + groups[""].rstrip("/")
+        if set(_CONTROLLERS) <= set(_read(f"{directory}/cgroup.controllers").split()) and os.access(directory, os.W_OK):
+            return Hierarchy(2, tuple((controller, directory) for controller in _CONTROLLERS))
+    directories = []
+    for controller in _CONTROLLERS:
+        if controller in mounted and controller in groups:
+            directory = mounted[controller] + groups[controller].rstrip("/")
+            # A container's cgroup mount starts at its own group, whatever /proc/self/cgroup calls it.
+            directory = directory if os.path.isdir(directory) else mounted[controller]
+            if os.access(directory, os.W_OK):
+                directories.append((controller, directory))
+    return Hierarchy(1, tuple(directories)) if directories else None
+
+
+def _mounted() -> dict[str, str]:
+    found: dict[str, str] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            before, _, after = line.partition(" - ")
+            kind, _, options = after.split()[:3]
+            path = before.split()[4].replace("\\040", " ")
+            if kind == "cgroup2":
+                found.setdefault("cgroup2", path)
+            elif kind == "cgroup":
+                for option in options.split(","):
+                    found.setdefault(option, path)
+    return found
+
+
+def _own_groups() -> dict[str, str]:
+    found = {}
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        found.update(dict.fromkeys(controllers.split(","), path))
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+class Group:
+    """One jail's group: a directory in each hierarchy, below one of this session's.
+
+    :param session: a number that is this session's alone: its keeper removes what a killed pytest left, by it.
+    :raises OSError: what the kernel said, with the path.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, session: int, name: str, *, memory: int | None, processes: int | None) -> None:
+        self._version = hierarchy.version
+        self._directories: dict[str, str] = {}
+        wanted = [controller for controller, limit in (("memory", memory), ("pids", processes)) if limit is not None]
+        try:
+            for controller in wanted:
+                parent = f"{hierarchy.directory(controller)}/{_NAME}{session}"
+                if self._version == 2:
+                    _enable(hierarchy.directory(controller), session)
+                os.makedirs(parent, exist_ok=True)
+                if self._version == 2:
+                    _write(f"{parent}/cgroup.subtree_control", " ".join(f"+{one}" for one in _CONTROLLERS))
+                self._directories[controller] = f"{parent}/{name}"
+                os.makedirs(f"{parent}/{name}", exist_ok=True)
+            if memory is not None:
+                self._limit_memory(memory)
+            if processes is not None:
+                _write(f"{self._directories['pids']}/pids.max", str(processes))
+        except BaseException:
+            self.remove()
+            raise
+
+    def _limit_memory(self, limit: int) -> None:
+        directory = self._directories["memory"]
+        if self._version == 2:
+            _write(f"{directory}/memory.max", str(limit))
+            swap = f"{directory}/memory.swap.max", "0"
+        else:
+            _write(f"{directory}/memory.limit_in_bytes", str(limit))
+            swap = f"{directory}/memory.memsw.limit_in_bytes", str(limit)
+        # Neither file is there where the kernel does not account swap; a limit that swaps is none.
+        if os.path.exists(swap[0]):
+            _write(*swap)
+
+    def doors(self) -> list[int]:
+        """A descriptor to each directory's cgroup.procs: who holds it may put processes in, with the rights of who opened it."""
+        return [os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for directory in sorted(set(self._directories.values()))]
+
+    def counters(self) -> Counters:
+        """What the kernel counted so far."""
+        memory, pids = self._directories.get("memory", ""), self._directories.get("pids", "")
+        peak = _read(f"{memory}/{'memory.peak' if self._version == 2 else 'memory.max_usage_in_bytes'}").strip() if memory else ""
+        return Counters(
+            _field(f"{memory}/{'memory.events' if self._version == 2 else 'memory.oom_control'}", "oom_kill"),
+            _field(f"{pids}/pids.events", "max"),
+            int(peak) if peak.isdigit() else None,
+        )
+
+    def remove(self) -> None:
+        """Remove the directories; processes that are still dying are waited for, a second at most."""
+        for directory in set(self._directories.values()):
+            _remove(directory, deadline=time.monotonic() + 1)
+        self._directories.clear()
+
+
+def _field(path: str, name: str) -> int:
+    for line in _read(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+def _enable(directory: str, session: int) -> None:
+    """Let the children of a version 2 group have controllers.
+
+    A group with processes of its own cannot have children with controllers ("no internal processes"), so that this
+    session's processes go into a leaf first.
+    """
+    wanted = " ".join(f"+{controller}" for controller in _CONTROLLERS)
+    try:
+        _write(f"{directory}/cgroup.subtree_control", wanted)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        leaf = f"{directory}/{_NAME}host-{session}"
+        os.makedirs(leaf, exist_ok=True)
+        for pid in _read(f"{directory}/cgroup.procs").split():
+            _write(f"{leaf}/cgroup.procs", pid)
+        _write(f"{directory}/cgroup.subtree_control", wanted)
+
+
+def _remove(directory: str, deadline: float) -> None:
+    while True:
+        try:
+            os.rmdir(directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.002)
+
+
+def remove_session(session: int) -> None:
+    """Remove every group that a session has left."""
+    found = hierarchy()
+    for directory in {directory for _, directory in found.directories} if found else ():
+        # Where this process itself was moved into the session's leaf, the session's groups are beside it.
+        for parent in (directory, os.path.dirname(directory)):
+            session_directory = f"{parent}/{_NAME}{session}"
+            if os.path.isdir(session_directory):
+                for entry in os.scandir(session_directory):
+                    if entry.is_dir(follow_symlinks=False):
+                        _remove(entry.path, deadline=time.monotonic() + 2)
+                _remove(session_directory, deadline=time.monotonic() + 2)

@@ -1,0 +1,111 @@
+"""Mounts: the file-descriptor based calls of Linux 5.2 to 5.12, and the paths inside a root."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from pytest_nsjail.kernel.syscall import SYS_OPENAT2, libc, number_or_raise, syscall
+
+# include/uapi/linux/mount.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REC, MS_PRIVATE, MS_SLAVE = 1 << 14, 1 << 18, 1 << 19
+MNT_DETACH = 2
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH, _AT_FDCWD = 1, 0x8000, 0x1000, -100
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+
+# include/uapi/linux/openat2.h
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+
+_mount = libc("mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_umount2 = libc("umount2", ctypes.c_char_p, ctypes.c_int)
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = [("attr_set", ctypes.c_uint64), ("attr_clr", ctypes.c_uint64), ("propagation", ctypes.c_uint64), ("userns_fd", ctypes.c_uint64)]
+
+
+class _How(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
+    """Mount a new file system (or change one's propagation), see mount(2)."""
+    number_or_raise(_mount(os.fsencode(source), os.fsencode(target), os.fsencode(kind), flags, os.fsencode(options)), "mount", target)
+
+
+def umount(target: str) -> None:
+    """Detach a mount with all below it, at once for lookups and for good when nobody uses it, see umount2(2)."""
+    number_or_raise(_umount2(os.fsencode(target), MNT_DETACH), "umount2", target)
+
+
+def clone_mount(source: str) -> int:
+    """What is at ``source``, with every mount below it, as a detached mount: its descriptor (open_tree(2), Linux 5.2).
+
+    A bind mount that nothing can see yet; it goes when the descriptor is closed.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+    return syscall("open_tree", _SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags, path=source)
+
+
+def restrict_mount(fd: int, attributes: int, *, path: str = "", recursive: bool = True) -> None:
+    """Set MOUNT_ATTR_* on a mount, and on all below it: mount_setattr(2), Linux 5.12.
+
+    mount(2) with MS_BIND|MS_RDONLY in one call is read-write, and its remount never reaches the mounts below.
+    """
+    wanted = _Attributes(attr_set=attributes)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    syscall("mount_setattr", _SYS_MOUNT_SETATTR, fd, b"", flags, ctypes.byref(wanted), ctypes.sizeof(wanted), path=path)
+
+
+def attach_mount(fd: int, target: int, *, path: str = "") -> None:
+    """Put a detached mount on the directory or file that ``target`` (O_PATH) is: move_mount(2), Linux 5.2."""
+    syscall("move_mount", _SYS_MOVE_MOUNT, fd, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH, path=path)
+
+
+def move_mount(source: str, target: int, *, path: str = "") -> None:
+    """Move the mount at ``source`` to where ``target`` (O_PATH) is."""
+    syscall("move_mount", _SYS_MOVE_MOUNT, _AT_FDCWD, os.fsencode(source), target, b"", _MOVE_MOUNT_T_EMPTY_PATH, path=source)
+
+
+def openat2(directory: int, path: str, flags: int, mode: int = 0, *, resolve: int = RESOLVE_IN_ROOT) -> int:
+    """Open a path below a directory under RESOLVE_* rules, see openat2(2) (Linux 5.6).
+
+    With RESOLVE_IN_ROOT the directory is the root: ``..`` and absolute symlinks stay inside.
+    """
+    how = _How(flags=flags | os.O_CLOEXEC, mode=mode, resolve=resolve)
+    return syscall("openat2", SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
+
+
+def make_inside(root: int, path: str, *, directory: bool, mode: int = 0o755) -> tuple[int, list[str]]:
+    """Open (O_PATH) the directory or file at ``path`` inside ``root``, making what is missing of it.
+
+    Symlinks are followed inside the root, a dangling one is an error: nothing is made through it.
+
+    :return: the descriptor, and the paths (physical, inside the root) that were made.
+    :raises OSError: from the kernel; EISDIR or ENOTDIR where the kinds differ.
+    """
+    made: list[str] = []
+    where = os.dup(root)
+    try:
+        names = [name for name in path.split("/") if name]
+        for depth, name in enumerate(names):
+            last = depth == len(names) - 1
+            so_far = "/".join(names[: depth + 1])
+            try:
+                found = openat2(root, so_far, os.O_PATH)
+            except FileNotFoundError:
+                if last and not directory:
+                    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=where))
+                else:
+                    os.mkdir(name, mode if last else 0o755, dir_fd=where)
+                found = openat2(root, so_far, os.O_PATH)
+                made.append(os.readlink(f"/proc/self/fd/{found}")[len(os.readlink(f"/proc/self/fd/{root}")) :])
+            os.close(where)
+            where = found
+    except BaseException:
+        os.close(where)
+        raise
+    return where, made
