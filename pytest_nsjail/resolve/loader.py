@@ -1,0 +1,133 @@
+"""Where glibc's loader looks for a library: the rules of elf/dl-load.c, for a process whose environment says nothing about it.
+
+``LD_LIBRARY_PATH``, ``LD_PRELOAD`` and ``/etc/ld.so.preload`` are not asked: what a jail's environment holds is declared. The working
+directory, which relative names and empty elements mean, is taken to be ``/``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pytest_nsjail.resolve import ldcache
+from pytest_nsjail.resolve.elf import DYN, EXEC, Binary, Want
+from pytest_nsjail.resolve.ldcache import Cache
+from pytest_nsjail.resolve.objects import Candidate, Object, Spot
+from pytest_nsjail.resolve.rtld import Rtld
+
+CACHE = "found through ld.so.cache"
+# is_dst: the name ends where no letter, digit or underscore follows; $ORIGINX is literal.
+_TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
+# ELFOSABI_SYSV and ELFOSABI_GNU; anything else ends the process.
+_OSABI = (0, 3)
+_ISA_LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
+
+
+class Glibc:
+    """The rules of one glibc loader for one program.
+
+    :param program: the main object.
+    :param levels: the glibc-hwcaps subdirectories this CPU has, best first.
+    """
+
+    checks_versions = True
+
+    def __init__(self, program: Object, rtld: Rtld, cache: Cache, levels: Sequence[str]) -> None:
+        self._program, self._rtld, self._cache = program, rtld, cache
+        self._levels = tuple(levels)
+        self._flags = ldcache.flags(program.binary)
+        self._platform = _platform(program.binary, levels)
+        self._own: dict[Object, list[Spot]] = {}
+
+    def given(self, want: Want) -> bool:
+        return False
+
+    def aliases(self, item: Object) -> Iterable[str]:
+        # _dl_name_match_p: the path, every name it was asked by, and DT_SONAME.
+        return [name for name in (item.spot.view, item.name, item.binary.soname) if name]
+
+    def passes_over(self, binary: Binary) -> bool:
+        mine = self._program.binary
+        return binary.bits != mine.bits or (binary.little == mine.little and binary.machine != mine.machine)
+
+    def refuses(self, binary: Binary) -> str:
+        if binary.little != self._program.binary.little:
+            return "its byte order is the other one"
+        if binary.osabi not in _OSABI:
+            return f"its OS ABI {binary.osabi} is not Linux's"
+        if binary.kind not in (EXEC, DYN):
+            return "it is an object file, no shared library"
+        return ""
+
+    def search(self, want: Want, by: Object) -> Iterator[Candidate]:
+        if "/" in want.name:
+            spot = self._expand(want.name, by)
+            if spot is not None:
+                yield Candidate(spot, "by its path")
+            return
+        for directory, how in self._paths(by):
+            for level in self._levels:
+                yield Candidate(directory.map(f"glibc-hwcaps/{level}").map(want.name), how)
+            yield Candidate(directory.map(want.name), how)
+        cached = self._cache.find(want.name, self._flags, self._levels)
+        if cached is not None and not (by.binary.nodeflib and self._in_system(cached)):
+            yield Candidate(Spot.both(cached), CACHE)
+        if by.binary.nodeflib:
+            return
+        for system in self._rtld.directories:
+            for level in self._levels:
+                yield Candidate(Spot.both(f"{system}/glibc-hwcaps/{level}/{want.name}"), "found in a system directory")
+            yield Candidate(Spot.both(f"{system}/{want.name}"), "found in a system directory")
+
+    def _paths(self, by: Object) -> Iterator[tuple[Spot, str]]:
+        """DT_RPATH of the requester, of its loader and so on, then of the program; but only the requester's DT_RUNPATH, where it has one."""
+        if by.binary.runpath is not None:
+            for directory in self._directories(by):
+                yield directory, f"found through the RUNPATH of {by.spot.image}"
+            return
+        chain: list[Object] = []
+        item: Object | None = by
+        while item is not None:
+            chain.append(item)
+            item = item.loader
+        if self._program not in chain:
+            chain.append(self._program)
+        for item in chain:
+            if item.binary.runpath is None:  # elf_get_dynamic_info: DT_RUNPATH makes its own object's DT_RPATH void
+                for directory in self._directories(item):
+                    yield directory, f"found through the RPATH of {item.spot.image}"
+
+    def _directories(self, item: Object) -> list[Spot]:
+        if item not in self._own:
+            given = item.binary.rpath if item.binary.runpath is None else item.binary.runpath
+            # decompose_rpath: an empty list is no directory; an empty element is the working directory.
+            spots = [self._expand(element or "/", item) for element in given.split(":")] if given else []
+            self._own[item] = [Spot(_trimmed(spot.view), _trimmed(spot.image)) for spot in spots if spot is not None]
+        return self._own[item]
+
+    def _expand(self, text: str, item: Object) -> Spot | None:
+        """``$ORIGIN``, ``$LIB`` and ``$PLATFORM`` replaced; None where one of them has no value, and the element is dropped."""
+        if "$PLATFORM" in text and not self._platform:
+            return None
+        origin = item.spot.parent
+
+        def filled(place: str) -> str:
+            values = {"ORIGIN": place, "LIB": self._rtld.lib, "PLATFORM": self._platform}
+            return posixpath.join("/", _TOKEN.sub(lambda match: values[match[1] or match[2]], text))
+
+        return Spot(filled(origin.view), filled(origin.image)) if "$" in text else Spot.both(posixpath.join("/", text))
+
+    def _in_system(self, path: str) -> bool:
+        return any(path.startswith(directory + "/") for directory in self._rtld.directories)
+
+
+def _trimmed(directory: str) -> str:
+    return directory.rstrip("/") or "/"
+
+
+def _platform(binary: Binary, levels: Sequence[str]) -> str:
+    """AT_PLATFORM (getauxval(3)), which sysdeps/x86/cpu-features.c replaces by "haswell" on a CPU that has about x86-64-v3."""
+    if (binary.machine, binary.bits) == (62, 64):
+        return "haswell" if set(_ISA_LEVELS[:2]) & set(levels) else "x86_64"
+    return {3: "i686", 183: "aarch64", 22: "z900"}.get(binary.machine, "")
