@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.jail.payload import Door, Failed, start
+from pytest_nsjail.jail.payload import Door, Failed, Waiting
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.steps import Step, decode, describe
-from pytest_nsjail.kernel import idmap, syscall
+from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.layer_scan import scan
 
 # Between two looks at what no control group bounds.
@@ -49,6 +49,7 @@ class Init:
         self._base = base
         self._runs: dict[int, Run] = {}
         self._main: Run | None = None
+        self._waiting: Waiting | None = None
         self._door: Door | None = None
         self._groups: list[int] = []
         self._usage = [0.0, 0.0, 0]
@@ -59,6 +60,8 @@ class Init:
         try:
             syscall.set_process_name("nsjail-init")
             failure = self._perform(self._base)
+            if failure is None:
+                self._waiting = Waiting(None)
             woken = self._wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
@@ -135,33 +138,24 @@ class Init:
         if self._main is None:
             self._groups = rest
             self._settle()
-        uid, gid = idmap.outside(command.idmap.uids, command.uid), idmap.outside(command.idmap.gids, command.gid)
-        pumps, stdio = [], []
-        for target in (out, err):
-            read, write = os.pipe2(os.O_CLOEXEC)
-            # Programs reopen /dev/stdout; the pipe has to be theirs for that.
-            os.fchown(write, uid, gid)
-            pumps.append(Pump(read, target, outward=True))
-            stdio.append(write)
+        payload, self._waiting = self._waiting or Waiting(self._door), None
+        streams = payload.streams
+        started = payload.start(command, self._groups)
+        pumps = [Pump(streams.out, out, outward=True), Pump(streams.err, err, outward=True)]
         if source is None:
-            stdin = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            os.close(streams.into)
         else:
-            stdin, write = os.pipe2(os.O_CLOEXEC)
-            os.fchown(stdin, uid, gid)
-            pumps.append(Pump(source, write, outward=False))
-        started = start(command, (stdin, *stdio), self._groups, self._door)  # type: ignore[arg-type]
-        for fd in (stdin, *stdio):
-            os.close(fd)
+            pumps.append(Pump(source, streams.into, outward=False))
         if isinstance(started, Failed):
-            os.waitpid(started.pid, 0)
+            os.waitpid(payload.pid, 0)
             for pump in pumps:
                 pump.close()
             self._tell({"event": "failed", "number": number, "step": started.step, "errno": started.errno, "path": command.program})
             if self._main is None:
                 os._exit(0)
             return
-        self._door = started.door
-        run = Run(number, started.pid, command, pumps)
+        self._door = started
+        run = Run(number, payload.pid, command, pumps)
         self._runs[number] = run
         self._main = self._main or run
         for pump in pumps:

@@ -13,7 +13,7 @@ from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.plan import World, base
 from pytest_nsjail.jail.steps import encode
-from pytest_nsjail.kernel import capability, idmap
+from pytest_nsjail.kernel import capability, idmap, procfs
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[2]); from pytest_nsjail.jail.zygote import main; main(int(sys.argv[1]))"
 
@@ -28,7 +28,7 @@ class Launcher:
 
     def __init__(self, stage: str) -> None:
         privileged = capability.has(capability.SYS_ADMIN)
-        self.world = World(stage, privileged, privileged and idmap.in_initial_namespace())
+        self.world = World(stage, privileged, privileged and idmap.in_initial_namespace(), procfs.writable_by_root() if privileged else ())
         self.ids = idmap.IdMap(idmap.own("uid"), idmap.own("gid"), True) if privileged else idmap.rootless()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None

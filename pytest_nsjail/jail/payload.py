@@ -1,12 +1,17 @@
-"""The payload: from a fork of the init to the program, in the order the kernel wants."""
+"""The payload: forked by the init before anybody has asked, it waits in its own user namespace for what it is to become.
+
+The order: a session of its own, the user namespace, then the wait. With the order come the id map (which only the init may write), the
+control groups, and the cgroup namespace that hides them; limits, ids, no_new_privs, the working directory, and the program.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.kernel import idmap, syscall
@@ -21,84 +26,130 @@ class Door(NamedTuple):
     cgroup: int
 
 
-class Started(NamedTuple):
-    """A payload that is its program by now; ``pid`` is the one inside the jail."""
-
-    pid: int
-    door: Door
-
-
 class Failed(NamedTuple):
-    """What kept a payload from becoming its program: the step, the kernel's answer, and the pid to reap."""
+    """What kept a payload from becoming its program: the step, and the kernel's answer."""
 
     step: str
     errno: int
-    pid: int
 
 
-def start(command: Command, stdio: tuple[int, int, int], groups: Sequence[int], door: Door | None) -> Started | Failed:
-    """Fork a payload and see it become its program.
+class Streams(NamedTuple):
+    """A payload's ends of its streams, and the init's."""
 
-    :param stdio: its standard input, output and error.
-    :param groups: descriptors of the control groups' cgroup.procs that it joins.
-    :param door: the first payload's namespaces, or None for the first.
+    stdin: int
+    stdout: int
+    stderr: int
+    into: int
+    out: int
+    err: int
+
+    @classmethod
+    def make(cls) -> Streams:
+        """Three pipes, made in the jail, so that no descriptor of the host's ever gets there."""
+        stdin, into = os.pipe2(os.O_CLOEXEC)
+        out, stdout = os.pipe2(os.O_CLOEXEC)
+        err, stderr = os.pipe2(os.O_CLOEXEC)
+        return cls(stdin, stdout, stderr, into, out, err)
+
+
+class Waiting:
+    """A payload that waits for its order.
+
+    :param door: the first payload's namespaces, or None for the first, which makes them.
+    :ivar pid: inside the jail.
+    :ivar streams: the init's ends are the caller's after :meth:`start`; the payload's are closed by it.
     """
-    # Up the one pipe goes a byte when there is a user namespace to map, and then the step and the errno that failed, or
-    # silence: the pipe closes on exec. Down the other goes a byte each time the payload may go on.
-    up, tell = os.pipe2(os.O_CLOEXEC)
-    wait, down = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        os.close(up)
-        os.close(down)
-        _become(command, stdio, bool(groups), door, tell, wait)
-    os.close(tell)
-    os.close(wait)
-    step = "join the control groups"
-    try:
-        for group in groups:
-            os.write(group, str(pid).encode())
-        if groups:
-            os.write(down, b"g")
-        if door is None and os.read(up, 1) == b"u":
-            step = "map the user namespace"
-            idmap.write(pid, command.idmap)
-            door = Door(*(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "cgroup")))
-            os.write(down, b"m")
-        said = os.read(up, 256).decode()
-    except OSError as error:
-        os.kill(pid, signal.SIGKILL)
-        return Failed(step, error.errno or 0, pid)
-    finally:
-        os.close(up)
-        os.close(down)
-    if said or door is None:
-        what, _, number = said.rpartition(" ")
-        return Failed(what or "start the payload", int(number or 0), pid)
-    return Started(pid, door)
+
+    def __init__(self, door: Door | None) -> None:
+        self.streams = Streams.make()
+        # Up goes one line: that the namespace is there. Then silence, for the pipe closes on exec, or what failed.
+        self._up, tell = os.pipe2(os.O_CLOEXEC)
+        order, self._down = os.pipe2(os.O_CLOEXEC)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._up)
+            os.close(self._down)
+            _become(self.streams, door, tell, order)
+        os.close(tell)
+        os.close(order)
+        self._door = door
+        said = os.read(self._up, 256)
+        self._failed = None if said == b"\n" else _failure(said)
+
+    def start(self, command: Command, groups: Sequence[int]) -> Door | Failed:
+        """Let it become a program, and see that it did.
+
+        :param groups: descriptors of the control groups' cgroup.procs that it joins.
+        :return: its namespaces, or why it did not; then it is dead, and to be reaped.
+        """
+        step = "join the control groups"
+        try:
+            if self._failed:
+                return self._failed
+            for group in groups:
+                os.write(group, str(self.pid).encode())
+            if self._door is None:
+                step = "map the user namespace"
+                idmap.write(self.pid, command.idmap)
+            uid, gid = idmap.outside(command.idmap.uids, command.uid), idmap.outside(command.idmap.gids, command.gid)
+            # Programs reopen /dev/stdout; for that the pipe has to be theirs.
+            for fd in self.streams[:3]:
+                os.fchown(fd, uid, gid)
+            # While it waits its namespaces can be opened; afterwards it may be gone.
+            door = self._door or Door(*(os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "cgroup")))
+            with open(self._down, "wb") as order:
+                self._down = -1
+                order.write(json.dumps(command.encode()).encode())
+            said = os.read(self._up, 256)
+            return _failure(said) if said else door
+        except OSError as error:
+            os.kill(self.pid, signal.SIGKILL)
+            return Failed(step, error.errno or 0)
+        finally:
+            for fd in (*self.streams[:3], self._up, self._down):
+                if fd >= 0:
+                    os.close(fd)
 
 
-def _become(command: Command, stdio: tuple[int, int, int], joins: bool, door: Door | None, tell: int, wait: int) -> NoReturn:
+def _failure(said: bytes) -> Failed:
+    step, _, errno = said.decode(errors="replace").strip().rpartition(" ")
+    return Failed(step or "start the payload", int(errno) if errno.isdigit() else 0)
+
+
+def _become(streams: Streams, door: Door | None, tell: int, order: int) -> NoReturn:
     """In the child: never returns."""
     step = "start the payload"
     try:
-        if joins:
-            os.read(wait, 1)
         os.setsid()
-        for number, fd in enumerate(stdio):
-            os.dup2(fd, number)
-        step = "unshare the user and cgroup namespaces"
+        for fd in streams[3:]:
+            os.close(fd)
+        os.chdir("/")
+        step = "enter the user namespace"
         if door is None:
-            # The maps of a process that may not be dumped are the host's root's to write (proc_pid_uid_map(5)). Nobody else
-            # is in the jail yet who could look at this one's memory.
+            # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)). Nobody else is
+            # in the jail yet who could look into this one.
             syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
             syscall.unshare(syscall.CLONE_NEWUSER)
-            syscall.unshare(syscall.CLONE_NEWCGROUP)
-            os.write(tell, b"u")
-            os.read(wait, 1)
         else:
             syscall.setns(door.user, syscall.CLONE_NEWUSER)
+        os.write(tell, b"\n")
+        with open(order, "rb") as file:
+            ordered: dict[str, Any] = json.loads(file.read() or b"{}")
+        if not ordered:
+            os._exit(0)
+        command = Command.decode(ordered)
+        step = "enter the cgroup namespace"
+        if door is None:
+            syscall.unshare(syscall.CLONE_NEWCGROUP)
+        else:
             syscall.setns(door.cgroup, syscall.CLONE_NEWCGROUP)
+        step = "take its standard streams"
+        if command.stdin:
+            os.dup2(streams.stdin, 0)
+        else:
+            os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
+        os.dup2(streams.stdout, 1)
+        os.dup2(streams.stderr, 2)
         step = "set the limits"
         for number, soft, hard in command.rlimits:
             most = resource.getrlimit(number)[1]
@@ -114,10 +165,11 @@ def _become(command: Command, stdio: tuple[int, int, int], joins: bool, door: Do
         os.chdir(command.workdir)
         os.umask(0o022)
         step = EXECUTE
+        signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execve(command.program, command.argv, command.env)
     except OSError as error:
         os.write(tell, f"{step} {error.errno or 0}".encode())
     except BaseException as error:
-        os.write(tell, f"{step}: {type(error).__name__} {error} 0".encode()[:250])
+        os.write(tell, f"{step}: {type(error).__name__} {error}"[:240].encode() + b" 0")
     os._exit(127)

@@ -5,25 +5,6 @@ from __future__ import annotations
 import os
 import stat
 
-from pytest_nsjail.kernel import syscall
-from pytest_nsjail.kernel.loopback import loopback_up
-from pytest_nsjail.kernel.mounts import (
-    MOUNT_ATTR_NODEV,
-    MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID,
-    MOUNT_ATTR_RDONLY,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
-    attach_mount,
-    clone_mount,
-    make_inside,
-    mount,
-    move_mount,
-    openat2,
-    restrict_mount,
-    umount,
-)
 from pytest_nsjail.jail.steps import (
     BindDevice,
     BindPath,
@@ -34,20 +15,43 @@ from pytest_nsjail.jail.steps import (
     MountTmpfs,
     Overlay,
     Pivot,
-    ProtectProc,
     Proc,
+    ProtectProc,
     ReadOnlyRoot,
     Stage,
     Step,
     Unshare,
+)
+from pytest_nsjail.kernel import syscall
+from pytest_nsjail.kernel.loopback import loopback_up
+from pytest_nsjail.kernel.mounts import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_BIND,
+    MS_MOVE,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    attach_mount,
+    clone_mount,
+    make_inside,
+    mount,
+    move_mount,
+    restrict_mount,
+    umount,
 )
 
 _NAMESPACES = {"mount": syscall.CLONE_NEWNS, "network": syscall.CLONE_NEWNET, "ipc": syscall.CLONE_NEWIPC, "uts": syscall.CLONE_NEWUTS}
 # Every program expects these six; each is bound from the host, for mknod(2) is refused in a user namespace.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
-# Top-level entries of /proc that are no process's; of these, what root could write by its uid alone is made read-only.
-_PROCESS_OWN = ("self", "thread-self", "net", "mounts", "sysvipc")
+# Made in the layer before it lies over an image, so that a symlink of the image's in their place leads nobody anywhere (CVE-2026-47766).
+_FURNITURE = ("upper/dev", "upper/proc", "upper/tmp")
 
 
 class Site:
@@ -65,7 +69,7 @@ class Site:
         self.root = -1
         self.upper = -1
         self.lower = -1
-        self.made: list[str] = []
+        self.made = ["/dev", "/proc", "/tmp"]
         self.bounded: list[str] = []
 
     def perform(self, step: Step) -> None:
@@ -82,13 +86,15 @@ class Site:
             case Stage(directory):
                 mount("nsjail", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
                 self.stage = directory
-                for name in ("upper", "work", "root", "dev", "proc"):
+                for name in ("upper", "work", "root", "dev", "proc", *_FURNITURE):
                     os.mkdir(f"{directory}/{name}")
+                os.chmod(f"{directory}/upper/tmp", 0o1777)
                 self.upper = os.open(f"{directory}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             case Proc():
                 mount("proc", f"{self.stage}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-            case ProtectProc():
-                _protect(f"{self.stage}/proc")
+            case ProtectProc(names):
+                for name in names:
+                    _protect(f"{self.stage}/proc/{name}")
             case Devices():
                 _make_devices(f"{self.stage}/dev")
             case Loopback():
@@ -98,11 +104,7 @@ class Site:
                 self._overlay(lower, userxattr)
             case Furnish():
                 for name in ("dev", "proc"):
-                    self._onto(f"/{name}", directory=True, moved=f"{self.stage}/{name}")
-                tmp = self._make("/tmp", directory=True)
-                if "/tmp" in self.made:
-                    os.chmod(f"/proc/self/fd/{tmp}", 0o1777)
-                os.close(tmp)
+                    mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
             case BindPath(source, target, writable):
                 fd = clone_mount(source)
                 restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
@@ -171,18 +173,13 @@ class Site:
 
 
 def _make_devices(directory: str) -> None:
+    # In a tmpfs that was just made no path leads astray, so that plain mount(2) will do: one call each.
     mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755")
-    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for name in _DEVICES:
-        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=root))
-        place = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=root)
-        device = _device(f"/dev/{name}")
-        attach_mount(device, place, path=f"/dev/{name}")
-        os.close(device)
-        os.close(place)
+        os.mknod(f"{directory}/{name}", 0o600 | stat.S_IFREG)
+        mount(f"/dev/{name}", f"{directory}/{name}", "", MS_BIND)
     for name, target in _LINKS:
-        os.symlink(target, name, dir_fd=root)
-    os.close(root)
+        os.symlink(target, f"{directory}/{name}")
     for name in ("pts", "shm"):
         os.mkdir(f"{directory}/{name}")
     mount("devpts", f"{directory}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
@@ -199,17 +196,9 @@ def _device(path: str) -> int:
     return fd
 
 
-def _protect(proc: str) -> None:
-    for entry in os.scandir(proc):
-        if entry.name.isdigit() or entry.name in _PROCESS_OWN or entry.is_symlink():
-            continue
-        if entry.is_dir(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_mode & 0o222:
-            fd = clone_mount(entry.path)
-            restrict_mount(fd, MOUNT_ATTR_RDONLY, path=entry.path)
-            place = os.open(entry.path, os.O_PATH | os.O_CLOEXEC)
-            attach_mount(fd, place, path=entry.path)
-            os.close(place)
-            os.close(fd)
+def _protect(path: str) -> None:
+    mount(path, path, "", MS_BIND | MS_REC)
+    mount("", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def _open_ports(sysctls: str) -> None:

@@ -14,8 +14,8 @@ from pytest_nsjail.jail.steps import (
     MountTmpfs,
     Overlay,
     Pivot,
-    ProtectProc,
     Proc,
+    ProtectProc,
     ReadOnlyRoot,
     Stage,
     Step,
@@ -30,12 +30,14 @@ class World(NamedTuple):
 
     :param stage: an empty directory of the host's, on which each jail mounts its own.
     :param privileged: whether the zygote is root outside of any namespace of its own.
+    :param protected: what of ``/proc`` its jails must not write, for their root is the host's by number.
     :param initial: whether its user namespace is the host's first one.
     """
 
     stage: str
     privileged: bool
     initial: bool
+    protected: tuple[str, ...]
 
 
 def base(world: World, network: str) -> tuple[Step, ...]:
@@ -47,7 +49,7 @@ def base(world: World, network: str) -> tuple[Step, ...]:
         Proc(),
         Devices(),
         *((Loopback(),) if own_network else ()),
-        *((ProtectProc(),) if world.privileged else ()),
+        *((ProtectProc(world.protected),) if world.protected else ()),
     )
 
 

@@ -30,7 +30,11 @@ class ProtectProc(NamedTuple):
 
     Where the jail's root is the host's by number, the kernel would let it write ``/proc/sys`` and
     ``/proc/sysrq-trigger``: there it asks for the uid, not for a capability.
+
+    :param names: the top-level entries of ``/proc`` in question.
     """
+
+    names: tuple[str, ...]
 
 
 class Devices(NamedTuple):
@@ -105,7 +109,7 @@ def describe(step: Step) -> str:
             return f"a private tmpfs on {directory}"
         case Proc():
             return "a fresh /proc"
-        case ProtectProc():
+        case ProtectProc(_):
             return "the writable parts of /proc made read-only"
         case Devices():
             return "a minimal /dev"

@@ -9,7 +9,7 @@ from pytest_nsjail.kernel.syscall import SYS_OPENAT2, libc, number_or_raise, sys
 
 # include/uapi/linux/mount.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REC, MS_PRIVATE, MS_SLAVE = 1 << 14, 1 << 18, 1 << 19
+MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1 << 5, 1 << 12, 1 << 13, 1 << 14, 1 << 18
 MNT_DETACH = 2
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH, _AT_FDCWD = 1, 0x8000, 0x1000, -100
@@ -33,7 +33,7 @@ class _How(ctypes.Structure):
 
 def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
     """Mount a new file system (or change one's propagation), see mount(2)."""
-    number_or_raise(_mount(os.fsencode(source), os.fsencode(target), os.fsencode(kind), flags, os.fsencode(options)), "mount", target)
+    number_or_raise(_mount(os.fsencode(source), os.fsencode(target), os.fsencode(kind), flags, os.fsencode(options) or None), "mount", target)
 
 
 def umount(target: str) -> None:
