@@ -48,6 +48,16 @@ class Changes:
         """The paths of the image that are gone; a directory with all that was in it."""
         return self._paths("deleted")
 
+    @property
+    def layer(self) -> RootedView | None:
+        """The throwaway layer itself, as the overlay keeps it; None where nothing was written, or after :meth:`close`."""
+        return self._view
+
+    def largest_file(self) -> int:
+        """The size of the largest file that was written, in bytes; 0 where none was."""
+        found = [self._view.lstat(path) for path, what in self._what.items() if what != "deleted"] if self._view else []
+        return max((status.size for status in found if status and status.kind is Kind.FILE), default=0)
+
     def read_bytes(self, path: str) -> bytes:
         """What the program left in a file.
 

@@ -57,7 +57,7 @@ def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: object, wrapped: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        path = f"{PROJECT}:{Path(__file__).parent}"
+        path = os.pathsep.join([str(PROJECT), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         process = subprocess.Popen(
             [*wrapped, sys.executable, "-c", code, *map(str, arguments)], text=True, env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

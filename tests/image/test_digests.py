@@ -27,7 +27,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every path whose content was read."""
     paths: list[str] = []
     hashed = digests._hashed
-    monkeypatch.setattr(digests, "_hashed", lambda content: (paths.append(content.path), hashed(content))[1])
+
+    def noted(content: Content) -> Digest:
+        paths.append(content.path)
+        return hashed(content)
+
+    monkeypatch.setattr(digests, "_hashed", noted)
     return paths
 
 
