@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m tests.benchmarks`` in the project's folder. No test, and no verdict."""

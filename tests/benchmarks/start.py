@@ -1,0 +1,81 @@
+"""How long it takes to run a program that does nothing, in every kind of cage this host has."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_nsjail import Elf
+from pytest_nsjail.runtime import Runtime
+from tests.benchmarks.measure import interleaved, table
+
+ROUNDS = 200
+OURS = "nsjail_run"
+
+
+def compiled(directory: Path) -> Path:
+    """A static program that ends at once."""
+    program = directory / "true"
+    subprocess.run(["gcc", "-static", "-Os", "-x", "c", "-o", program, "-"], input=b"int main(void) { return 0; }\n", check=True)
+    return program
+
+
+def measured(directory: Path) -> str:
+    """The table."""
+    true = compiled(directory)
+    bwrap, kind = bubblewrap(directory / "root", true)
+    with Runtime(directory / "store") as runtime, docker(directory / "docker", true) as docked:
+        image = runtime.image(Elf(true, to="/true"))
+        ways: dict[str, Callable[[], object]] = {
+            OURS: lambda: _checked(runtime.run(["/true"], image=image)),
+            "subprocess.run": lambda: _run([str(true)]),
+            kind: lambda: _run(bwrap),
+        }
+        if docked:
+            ways["docker run --rm"] = lambda: _run(docked)
+        return table(interleaved(ways, ROUNDS, warm_up=5), OURS)
+
+
+def bubblewrap(root: Path, true: Path) -> tuple[list[str], str]:
+    """The same namespaces and mounts by bwrap, and what to call it."""
+    for name in ("proc", "dev", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(true, root / "true")
+    known = subprocess.run(["bwrap", "--help"], check=True, capture_output=True, text=True)
+    if "--tmp-overlay" in known.stdout + known.stderr:
+        layer, kind = ["--overlay-src", str(root), "--tmp-overlay", "/"], "bwrap, overlay"
+    else:
+        # bubblewrap has overlays from 0.11 on: an older one gets the root itself, writable, which is less work for it than a throwaway layer.
+        layer, kind = ["--bind", str(root), "/"], "bwrap, no overlay"
+    namespaces = ["--unshare-user", "--unshare-all", "--hostname", "nsjail", "--new-session", "--die-with-parent", "--uid", "0", "--gid", "0"]
+    mounts = [*layer, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    return ["bwrap", *namespaces, "--clearenv", *mounts, "/true"], kind
+
+
+@contextmanager
+def docker(context: Path, true: Path) -> Iterator[list[str] | None]:
+    """The command that runs an image of the same one file, or None where no engine answers."""
+    tag = "pytest-nsjail-benchmark"
+    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        yield None
+        return
+    context.mkdir()
+    shutil.copy(true, context / "true")
+    (context / "Dockerfile").write_text('FROM scratch\nCOPY true /true\nCMD ["/true"]\n')
+    subprocess.run(["docker", "build", "--quiet", "--tag", tag, context], check=True, capture_output=True)
+    try:
+        yield ["docker", "run", "--rm", "--network", "none", tag]
+    finally:
+        subprocess.run(["docker", "rmi", "--force", tag], capture_output=True)
+
+
+def _run(argv: list[str]) -> None:
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _checked(result: object) -> None:
+    if not getattr(result, "ok", False):
+        raise SystemExit(f"the jailed program failed: {result!r}")
