@@ -103,8 +103,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """This manifest as text; :meth:`from_json` takes it."""
-        entries = [{**vars(entry), "kind": entry.kind.value} for entry in self.entries]
-        return json.dumps({"format": _FORMAT, "digest": self.digest, "entries": entries}, indent=1)
+        entries = ",\n".join(json.dumps({**vars(entry), "kind": entry.kind.value}) for entry in self.entries)
+        return f'{{"format": {json.dumps(_FORMAT)}, "digest": "{self.digest}", "entries": [\n{entries}\n]}}\n'
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

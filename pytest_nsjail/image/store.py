@@ -109,13 +109,8 @@ class Store:
         """The lock of a user, or None where there is no whole root."""
         published = f"{self._roots}/{digest}"
         use = lock.shared(f"{published}/lock") if _whole(published) else None
-        # Asked again, as the root may have been on its way out until the lock was given.
-        if use is None:
-            return None
-        if not _whole(published):
-            use.close()
-            return None
-        tree.touch(f"{published}/used")
+        if use:
+            tree.touch(f"{published}/used")
         return use
 
     def _build(self, closure: Closure, manifest: Manifest) -> None:

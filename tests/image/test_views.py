@@ -59,6 +59,17 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         HostView().open("/dev/null")
 
 
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open a FIFO wakes its writer; to open a watchdog starts it."""
+    os.mkfifo(tmp_path / "fifo")
+    opened: list[str] = []
+    monkeypatch.setattr(os, "open", lambda path, *_, **__: opened.append(path))
+    for path in (f"{tmp_path}/fifo", "/dev/null"):
+        with pytest.raises(OSError, match="not a regular file"):
+            HostView().open(path)
+    assert opened == []
+
+
 def test_a_root_is_left_by_no_path(root: Path) -> None:
     view = RootedView(str(root))
     assert view.lstat("/out/etc") is None
