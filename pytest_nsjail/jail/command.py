@@ -11,7 +11,7 @@ class Command(NamedTuple):
     """What the payload becomes.
 
     :param argv: the arguments.
-    :param program: the path to execute, found on PATH already where argv[0] has no slash.
+    :param programs: the paths to try in order, as execvp(3) does for a name without a slash.
     :param env: every variable it gets.
     :param idmap: the user namespace's map, below the zygote's.
     :param groups: supplementary groups; set only where the map allows setgroups(2).
@@ -24,7 +24,7 @@ class Command(NamedTuple):
     """
 
     argv: tuple[str, ...]
-    program: str
+    programs: tuple[str, ...]
     env: dict[str, str]
     workdir: str
     uid: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,17 +89,15 @@ class Handle:
             self._listen()
         return told
 
-    def has_ended(self, number: int) -> bool:
-        """Whether a program has ended, without waiting."""
+    def has_ended(self, number: int, timeout: float = 0.0) -> bool:
+        """Whether a program has ended, or never started; waits ``timeout`` seconds for it at the most."""
         told = self._told[number]
-        self._sock.setblocking(False)
-        try:
-            while not (told.failure or told.report):
-                self._listen()
-        except BlockingIOError:
-            return False
-        finally:
-            self._sock.setblocking(True)
+        deadline = time.monotonic() + timeout
+        while not (told.failure or told.report):
+            left = deadline - time.monotonic()
+            if not select.select([self._sock], [], [], max(0.0, left))[0]:
+                return False
+            self._listen()
         return True
 
     def output(self, number: int) -> tuple[bytes, bytes]:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.jail.payload import Door, Failed, Waiting
+from pytest_nsjail.jail.payload import Door, Waiting
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.steps import Step, decode, describe
@@ -138,23 +138,24 @@ class Init:
         if self._main is None:
             self._groups = rest
             self._settle()
+        if self._main is not None and self._door is None:
+            self._door = Door.of(self._main.pid)
         payload, self._waiting = self._waiting or Waiting(self._door), None
         streams = payload.streams
-        started = payload.start(command, self._groups)
+        failure = payload.start(command, self._groups)
         pumps = [Pump(streams.out, out, outward=True), Pump(streams.err, err, outward=True)]
         if source is None:
             os.close(streams.into)
         else:
             pumps.append(Pump(source, streams.into, outward=False))
-        if isinstance(started, Failed):
+        if failure is not None:
             os.waitpid(payload.pid, 0)
             for pump in pumps:
                 pump.close()
-            self._tell({"event": "failed", "number": number, "step": started.step, "errno": started.errno, "path": command.program})
+            self._tell({"event": "failed", "number": number, "step": failure.step, "errno": failure.errno, "path": command.programs[0]})
             if self._main is None:
                 os._exit(0)
             return
-        self._door = started
         run = Run(number, payload.pid, command, pumps)
         self._runs[number] = run
         self._main = self._main or run
@@ -289,7 +290,8 @@ class Init:
     def _full(self) -> list[str]:
         """The bounded file systems without a free block: the throwaway layer as ``/``."""
         found = []
-        for name, where in (("/", self._site.upper), *((path, path) for path in self._site.bounded)):
+        places: list[tuple[str, int | str]] = [("/", self._site.upper), *((path, path) for path in self._site.bounded)]
+        for name, where in places:
             try:
                 space = os.statvfs(where)
             except OSError:

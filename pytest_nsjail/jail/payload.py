@@ -25,6 +25,14 @@ class Door(NamedTuple):
     user: int
     cgroup: int
 
+    @classmethod
+    def of(cls, pid: int) -> Door:
+        """A running payload's.
+
+        :raises OSError: where it has ended.
+        """
+        return cls(*(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "cgroup")))
+
 
 class Failed(NamedTuple):
     """What kept a payload from becoming its program: the step, and the kernel's answer."""
@@ -76,11 +84,11 @@ class Waiting:
         said = os.read(self._up, 256)
         self._failed = None if said == b"\n" else _failure(said)
 
-    def start(self, command: Command, groups: Sequence[int]) -> Door | Failed:
+    def start(self, command: Command, groups: Sequence[int]) -> Failed | None:
         """Let it become a program, and see that it did.
 
         :param groups: descriptors of the control groups' cgroup.procs that it joins.
-        :return: its namespaces, or why it did not; then it is dead, and to be reaped.
+        :return: None, or why it did not; then it is dead, and to be reaped.
         """
         step = "join the control groups"
         try:
@@ -95,13 +103,11 @@ class Waiting:
             # Programs reopen /dev/stdout; for that the pipe has to be theirs.
             for fd in self.streams[:3]:
                 os.fchown(fd, uid, gid)
-            # While it waits its namespaces can be opened; afterwards it may be gone.
-            door = self._door or Door(*(os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "cgroup")))
             with open(self._down, "wb") as order:
                 self._down = -1
                 order.write(json.dumps(command.encode()).encode())
             said = os.read(self._up, 256)
-            return _failure(said) if said else door
+            return _failure(said) if said else None
         except OSError as error:
             os.kill(self.pid, signal.SIGKILL)
             return Failed(step, error.errno or 0)
@@ -167,9 +173,21 @@ def _become(streams: Streams, door: Door | None, tell: int, order: int) -> NoRet
         step = EXECUTE
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(command.program, command.argv, command.env)
+        _execute(command)
     except OSError as error:
         os.write(tell, f"{step} {error.errno or 0}".encode())
     except BaseException as error:
         os.write(tell, f"{step}: {type(error).__name__} {error}"[:240].encode() + b" 0")
     os._exit(127)
+
+
+def _execute(command: Command) -> None:
+    """Execute the first of the programs that there is; of the refusals, one that found a file says more than one that found none."""
+    refusal: OSError | None = None
+    for program in command.programs:
+        try:
+            os.execve(program, command.argv, command.env)
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            refusal = error if refusal is None or isinstance(error, PermissionError) else refusal
+    if refusal:
+        raise refusal

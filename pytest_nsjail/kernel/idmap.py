@@ -13,11 +13,11 @@ _ALL = 2**32 - 1
 
 
 class Range(NamedTuple):
-    """One line of a map: ``count`` ids from ``inside`` in the namespace are those from ``outside`` in its parent."""
+    """One line of a map: ``size`` ids from ``inside`` in the namespace are those from ``outside`` in its parent."""
 
     inside: int
     outside: int
-    count: int
+    size: int
 
 
 class IdMap(NamedTuple):
@@ -41,12 +41,12 @@ def in_initial_namespace() -> bool:
 
 def identity(ranges: Iterable[Range]) -> tuple[Range, ...]:
     """Every id that a map's inside has, under its own number."""
-    return tuple(Range(inside, inside, count) for inside, _, count in ranges)
+    return tuple(Range(inside, inside, size) for inside, _, size in ranges)
 
 
 def holds(ranges: Iterable[Range], number: int) -> bool:
     """Whether a map's inside has this id."""
-    return any(inside <= number < inside + count for inside, _, count in ranges)
+    return any(inside <= number < inside + size for inside, _, size in ranges)
 
 
 def payload(world: IdMap, uid: int, gid: int) -> IdMap:
@@ -110,7 +110,7 @@ def write(pid: int | str, idmap: IdMap, proc: str = "/proc") -> None:
 
 
 def _lines(ranges: Sequence[Range]) -> str:
-    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
+    return "".join(f"{inside} {outside} {size}\n" for inside, outside, size in ranges)
 
 
 def _put(path: str, content: str) -> None:
@@ -133,4 +133,4 @@ def _run(program: str, pid: int | str, ranges: Sequence[Range]) -> None:
 
 def outside(ranges: Iterable[Range], number: int) -> int:
     """What the parent namespace calls an id of a map's inside."""
-    return next(outside + number - inside for inside, outside, count in ranges if inside <= number < inside + count)
+    return next(outside + number - inside for inside, outside, size in ranges if inside <= number < inside + size)

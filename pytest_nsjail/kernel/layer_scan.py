@@ -82,27 +82,23 @@ def scan(upper: int, lower: int | str, ignore: Collection[str]) -> list[tuple[st
 
     :param upper: a descriptor of the overlay's upper directory.
     :param lower: its lower directory, a descriptor or a path.
-    :param ignore: what the jail itself made, as mount points: not named while there is nothing in it.
+    :param ignore: what the jail itself made, as mount points: not named, though what is in it is.
     :raises OSError: where a directory cannot be read.
     """
     found: dict[str, str] = {}
-    made: set[str] = set()
     below = os.open(".", os.O_PATH | _DIRECTORY, dir_fd=lower) if isinstance(lower, int) else os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         todo = [("", True, False)]
         while todo:
             path, merged, hidden = todo.pop()
-            todo += _directory(upper, below, path, merged, hidden, found, made, ignore)
+            todo += _directory(upper, below, path, merged, hidden, found, ignore)
     finally:
         os.close(below)
-    for path in sorted(made, key=len, reverse=True):
-        if not any(other.startswith(path + "/") for other in found):
-            del found[path]
     return sorted(found.items())
 
 
 def _directory(
-    upper: int, lower: int, path: str, merged: bool, hidden: bool, found: dict[str, str], made: set[str], ignore: Collection[str],
+    upper: int, lower: int, path: str, merged: bool, hidden: bool, found: dict[str, str], ignore: Collection[str],
 ) -> list[tuple[str, bool, bool]]:
     """Record one directory of the upper; what is left to do: its directories (path, is one in the lower too, is the lower's hidden)."""
     todo = []
@@ -121,10 +117,8 @@ def _directory(
                 if was:
                     found[child] = "deleted"
             elif stat.S_ISDIR(status.st_mode):
-                if not was_directory:
+                if not was_directory and child not in ignore:
                     found[child] = "modified" if was else "added"
-                    if not was and child in ignore:
-                        made.add(child)
                 if len(os.fsencode(child)) < _PATH_MAX:
                     todo.append((child, was_directory, hidden))
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pytest_nsjail.errors import SpecError
 from pytest_nsjail.spec import check
@@ -84,7 +84,7 @@ class JailSpec:
     workdir: str | None = None
     user: str | None = None
     stdin: bytes | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     timeout: float | None = None
     network: str = "none"
     hostname: str = "nsjail"
@@ -108,7 +108,8 @@ class JailSpec:
         if not whole or not whole[0]:
             raise SpecError(declaration, "there is no program to run", "Write its path first: ['/usr/bin/git', '--version'].")
         if image is None and not whole[0].startswith("/"):
-            raise SpecError(declaration, f"{whole[0]!r} is not absolute, and no image has a PATH to look it up in", f"Write where it is: '/usr/bin/{whole[0]}', or give image=.")
+            problem = f"{whole[0]!r} is not absolute, and no image has a PATH to look it up in"
+            raise SpecError(declaration, problem, f"Write where it is: '/usr/bin/{whole[0]}', or give image=.")
         mounts = tuple(mounts)
         for mount in mounts:
             if not isinstance(mount, (Bind, Tmpfs)):
@@ -144,3 +145,17 @@ class JailSpec:
     def environment(self) -> dict[str, str]:
         """Every variable the program gets, and no other."""
         return {**dict(self.image.env if self.image else ()), **dict(self.env)}
+
+    def entering(
+        self, argv: Iterable[StrPath], *, env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None,
+        stdin: str | bytes | None = None, timeout: float | None = None,
+    ) -> JailSpec:
+        """One more program for the jail that this one runs in: all the same but for what is given.
+
+        :raises SpecError: for a value that cannot be meant.
+        """
+        image = replace(self.image, entrypoint=(), cmd=()) if self.image else ImageSpec(())
+        asked = JailSpec.declared(argv, image=image, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
+        merged = tuple({**dict(self.env), **dict(asked.env)}.items())
+        return replace(self, argv=asked.argv, image=image, env=merged, workdir=asked.workdir or self.workdir, user=asked.user or self.user,
+                       stdin=asked.stdin, timeout=asked.timeout)

@@ -1,0 +1,166 @@
+"""The flow, on one page: declare, resolve, build, plan, launch, and see what happened."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+
+from pytest_nsjail.errors import ProgramFailed
+from pytest_nsjail.fileview import Stat
+from pytest_nsjail.image.host import HostView
+from pytest_nsjail.image.rooted import RootedView
+from pytest_nsjail.image.store import Store
+from pytest_nsjail.jail.bounds import bound
+from pytest_nsjail.jail.handle import Handle
+from pytest_nsjail.jail.launcher import Launcher
+from pytest_nsjail.jail.plan import plan
+from pytest_nsjail.kernel import cgroup, cpu
+from pytest_nsjail.resolve.closure import resolve
+from pytest_nsjail.resolve.entry import Closure, Content
+from pytest_nsjail.resolve.program import program
+from pytest_nsjail.runtime.image import Image
+from pytest_nsjail.runtime.jail import Jail, command
+from pytest_nsjail.runtime.result import Result
+from pytest_nsjail.runtime.settle import check_program, check_sources, identify, root_view
+from pytest_nsjail.spec.check import StrPath
+from pytest_nsjail.spec.dependency import Dependency
+from pytest_nsjail.spec.jail import ImageSpec, JailSpec
+from pytest_nsjail.spec.limits import Limits
+from pytest_nsjail.spec.mount import Device, Mount
+
+Adjust = Callable[[JailSpec], JailSpec]
+Finished = Callable[[JailSpec, Result], None]
+
+
+class Runtime:
+    """What one pytest session needs of this package; leaving it as a context manager ends every jail.
+
+    :param store: the directory of the store.
+    :param adjust: may change every declaration before it is looked at.
+    :param finished: sees every result.
+    """
+
+    def __init__(self, store: str, *, adjust: Adjust = lambda spec: spec, finished: Finished = lambda spec, result: None) -> None:
+        self._store = Store(store)
+        stage = f"{self._store.directory}/stage"
+        os.makedirs(stage, mode=0o700, exist_ok=True)
+        self._launcher = Launcher(stage)
+        self._hierarchy = cgroup.hierarchy()
+        self._adjust, self._finished = adjust, finished
+        self._numbers = itertools.count(1)
+        self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
+        self._lock = threading.Lock()
+
+    def image(
+        self, *dependencies: Dependency, env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None,
+        entrypoint: Iterable[str] = (), cmd: Iterable[str] = (), name: str | None = None,
+    ) -> Image:
+        """Build an image; see :meth:`ImageSpec.declared`.
+
+        :raises SpecError: for a declaration that cannot be meant.
+        :raises ResolveError: for one that this host cannot satisfy.
+        :raises SetupError: where the store cannot take it.
+        """
+        return self._build(ImageSpec.declared(*dependencies, env=env, workdir=workdir, user=user, entrypoint=entrypoint, cmd=cmd, name=name))[0]
+
+    def run(
+        self, argv: Iterable[StrPath], *, image: Image | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
+        workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
+        timeout: float | None = None, network: str = "none", hostname: str | None = None, devices: Iterable[Device | StrPath] = (), check: bool = False,
+        read_only: bool = False,
+    ) -> Result:
+        """Run a program in a jail and wait for its end; see :class:`JailSpec`.
+
+        :param check: whether anything but an exit with 0 is an error.
+        :raises SpecError: for a declaration that cannot be meant.
+        :raises ResolveError: for one that this host cannot satisfy.
+        :raises SetupError: where the kernel refuses a step of making the jail.
+        :raises Unsupported: for what this host cannot give.
+        :raises ProgramFailed: with ``check``.
+        """
+        jail = self.start(
+            argv, image=image, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits, timeout=timeout,
+            network=network, hostname=hostname, devices=devices, read_only=read_only,
+        )
+        try:
+            result = jail.wait()
+        finally:
+            jail.close()
+        if check and not result.ok:
+            raise ProgramFailed(result.report())
+        return result
+
+    def start(
+        self, argv: Iterable[StrPath], *, image: Image | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
+        workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
+        timeout: float | None = None, network: str = "none", hostname: str | None = None, devices: Iterable[Device | StrPath] = (),
+        read_only: bool = False,
+    ) -> Jail:
+        """Start a program in a jail and return at once; as :meth:`run` otherwise. Whoever asks for it stops it."""
+        spec = self._adjust(JailSpec.declared(
+            argv, image=image.spec if image else None, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits,
+            timeout=timeout, network=network, hostname=hostname, devices=devices, read_only=read_only,
+        ))
+        check_sources(spec)
+        if spec.image is None:
+            image = self._closure_of(spec.argv[0])
+        elif image is None or spec.image != image.spec:
+            image = self._build(spec.image)[0]
+        return self._launch(spec, image)
+
+    def close(self) -> None:
+        """End every jail, and remove what only this session needed."""
+        self._launcher.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _build(self, spec: ImageSpec) -> tuple[Image, Closure]:
+        closure = resolve(spec.dependencies, HostView(), cpu_levels=cpu.levels())
+        return Image(spec, self._store.rootfs(closure), self.run), closure
+
+    def _closure_of(self, path: str) -> Image:
+        """The image of a program alone: kept for the next time, and built anew when a file of it has changed."""
+        host = HostView()
+        image, files = self._implicit.get(path, (None, ()))
+        if image is None or any(host.lstat(file) != stat for file, stat in files):
+            image, closure = self._build(ImageSpec((program(path, host),)))
+            contents = [entry.content for entry in closure if isinstance(entry.content, Content)]
+            self._implicit[path] = image, tuple((content.path, stat) for content in contents if (stat := host.lstat(content.path)))
+        return image
+
+    def _launch(self, spec: JailSpec, image: Image) -> Jail:
+        lower = RootedView(image.rootfs.path)
+        view = root_view(spec, image.rootfs.path) if spec.mounts else lower
+        check_program(spec, view, spec.workdir or image.spec.workdir or "/")
+        with self._lock:
+            name = str(next(self._numbers))
+            world, ids = self._launcher.world, self._launcher.ids
+            identity = identify(spec.user or image.spec.user, view, ids)
+            bounds = bound(spec.limits, self._hierarchy, session=os.getpid(), name=name, exempt=world.initial and identity.uid == 0)
+            doors: list[int] = []
+            try:
+                main = command(spec, view, bounds, ids)
+                doors = bounds.group.doors() if bounds.group else []
+                handle = Handle(self._launcher.prepare(spec.network))
+                jail = Jail(spec, main, handle, bounds, view=view, lower=lower, finished=self._finished)
+                try:
+                    handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world), doors=doors)
+                except BaseException:
+                    jail.close()
+                    raise
+            except BaseException:
+                if bounds.group:
+                    bounds.group.remove()
+                raise
+            finally:
+                for door in doors:
+                    os.close(door)
+            self._launcher.ahead()
+        return jail

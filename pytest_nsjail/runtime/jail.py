@@ -1,0 +1,202 @@
+"""A running jail, as a test holds it."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+
+from pytest_nsjail.errors import NsjailError, ProgramFailed, SetupError, StartError
+from pytest_nsjail.fileview import FileView
+from pytest_nsjail.image.changes import Changes
+from pytest_nsjail.jail.bounds import Bounds
+from pytest_nsjail.jail.command import Command
+from pytest_nsjail.jail.handle import Handle, Process, Told
+from pytest_nsjail.jail.outcome import Usage, interpret, usage
+from pytest_nsjail.jail.payload import EXECUTE
+from pytest_nsjail.jail.status import Exited, NotStarted
+from pytest_nsjail.kernel.idmap import IdMap
+from pytest_nsjail.resolve.lookup import DEFAULT_PATH
+from pytest_nsjail.resolve.start import explain
+from pytest_nsjail.runtime.result import Result
+from pytest_nsjail.runtime.settle import identify, programs
+from pytest_nsjail.spec.check import StrPath
+from pytest_nsjail.spec.jail import JailSpec
+
+# Between SIGTERM and SIGKILL, in seconds.
+GRACE = 1.0
+_MAIN = 1
+# What glibc's and musl's loaders exit with when a library is not there (and a shell, for a program).
+_NOT_FOUND = 127
+
+
+def command(spec: JailSpec, view: FileView, bounds: Bounds, world: IdMap, joined: IdMap | None = None) -> Command:
+    """A declaration's program, with everything about it looked up in the root.
+
+    :param world: the ids that jails here can have.
+    :param joined: the id map of the running jail that it enters, if it does.
+    """
+    identity = identify(spec.user or (spec.image.user if spec.image else None), view, world, joined)
+    env = spec.environment()
+    return Command(
+        argv=spec.command(),
+        programs=programs(spec.command()[0], env),
+        env=env,
+        workdir=spec.workdir or (spec.image.workdir if spec.image else None) or "/",
+        uid=identity.uid,
+        gid=identity.gid,
+        groups=identity.groups,
+        idmap=identity.idmap,
+        rlimits=bounds.rlimits,
+        watch=bounds.watch,
+        timeout=spec.timeout,
+        grace=GRACE,
+        stdin=spec.stdin is not None,
+    )
+
+
+class Jail:
+    """A program in a jail. Leaving it as a context manager stops it; with its end everything in it ends.
+
+    :ivar spec: what was declared, as the hooks left it.
+    """
+
+    def __init__(
+        self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, *, view: FileView, lower: FileView, finished: Callable[[JailSpec, Result], None],
+    ) -> None:
+        self.spec = spec
+        self._main, self._handle, self._bounds = main, handle, bounds
+        self._view, self._lower, self._finished = view, lower, finished
+        self._count = _MAIN
+        self._result: Result | None = None
+
+    @property
+    def host_pid(self) -> int:
+        """Its main program's process id on the host; 0 where it never ran."""
+        return self._result.host_pid if self._result else self._handle.started(_MAIN).host_pid
+
+    @property
+    def stdout(self) -> str:
+        """What its main program has written to its standard output so far."""
+        return self._result.stdout if self._result else self._handle.output(_MAIN)[0].decode(errors="surrogateescape")
+
+    @property
+    def stderr(self) -> str:
+        """What its main program has written to its standard error so far."""
+        return self._result.stderr if self._result else self._handle.output(_MAIN)[1].decode(errors="surrogateescape")
+
+    @property
+    def logs(self) -> str:
+        """Both outputs of its main program so far, the standard output first."""
+        return self.stdout + self.stderr
+
+    def processes(self) -> tuple[Process, ...]:
+        """Every process in it, by its pid inside; none once it has ended."""
+        if self._result is None:
+            try:
+                return self._handle.processes()
+            except SetupError:
+                # Asked while its main program ended: the init answers no more.
+                self.wait()
+        return ()
+
+    def run(
+        self, argv: Iterable[StrPath], *, env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None,
+        stdin: str | bytes | None = None, timeout: float | None = None, check: bool = False,
+    ) -> Result:
+        """Execute one more program in it and wait for its end.
+
+        It has the main program's namespaces, control groups, limits, environment, working directory and user, but for what is given here. The image's
+        entrypoint does not stand before it.
+
+        :param check: whether anything but an exit with 0 is an error.
+        :raises SetupError: where the jail has ended.
+        :raises ProgramFailed: with ``check``.
+        """
+        if self._result is not None:
+            raise SetupError(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
+        spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
+        self._count += 1
+        number = self._count
+        self._handle.run(number, command(spec, self._view, self._bounds, self._main.idmap, self._main.idmap), spec.stdin)
+        result = self._gather(spec, number, self._handle.ended(number))
+        if check and not result.ok:
+            raise ProgramFailed(result.report())
+        return result
+
+    def signal(self, signal: int = signals.SIGTERM) -> None:
+        """Send its main program a signal; one that has ended is left alone."""
+        if self._result is None and not self._handle.has_ended(_MAIN):
+            self._handle.signal(_MAIN, signal)
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait for its main program's end.
+
+        :param timeout: seconds; None waits as long as it takes.
+        :raises TimeoutError: where it still runs then.
+        """
+        if self._result is None:
+            if timeout is not None and not self._handle.has_ended(_MAIN, timeout):
+                raise TimeoutError(f"{list(self.spec.command())!r} still runs after {timeout:g} s")
+            try:
+                self._result = self._gather(self.spec, _MAIN, self._handle.ended(_MAIN))
+            finally:
+                self.close()
+            self._finished(self.spec, self._result)
+        return self._result
+
+    def stop(self, grace: float = GRACE) -> Result:
+        """SIGTERM to its main program and, where it is still there after ``grace`` seconds, SIGKILL to everybody; then as :meth:`wait`."""
+        if self._result is None and not self._handle.has_ended(_MAIN):
+            self._handle.stop(_MAIN, grace)
+        return self.wait()
+
+    def close(self) -> None:
+        """End it at once, without a word to anybody in it."""
+        self._handle.close()
+        if self._bounds.group is not None:
+            self._bounds.group.remove()
+
+    def __enter__(self) -> Jail:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # On Ctrl-C nobody waits for a program's last words.
+        if isinstance(error, Exception) or error is None:
+            self.stop()
+        else:
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Jail {list(self.spec.command())!r}: {self._result.status if self._result else 'running'}>"
+
+    def _gather(self, spec: JailSpec, number: int, told: Told) -> Result:
+        out, err = self._handle.output(number)
+        counters = self._bounds.group.counters() if self._bounds.group else None
+        if told.report is None:
+            changes = Changes(None, self._lower, ())
+            return Result(spec.command(), NotStarted(self._refusal(spec, told)), out, err, 0.0, Usage(0.0, 0.0, 0), changes, (), 0, (), 0)
+        report = told.report
+        changes = Changes(told.layer, self._lower, [(path, what) for path, what in report["changes"]])
+        told.layer = None
+        largest = changes.largest_file() if spec.limits.file_size else 0
+        status, exceeded = interpret(report, counters, spec.limits, timeout=spec.timeout, stderr=err, largest_file=largest)
+        if status == Exited(_NOT_FOUND) and (error := self._explain(spec, None, err)):
+            status = NotStarted(error)
+        return Result(
+            spec.command(), status, out, err, report["took"], usage(report, counters), changes, tuple(told.leftovers), told.host_pid, exceeded,
+            sum(report["dropped"]),
+        )
+
+    def _refusal(self, spec: JailSpec, told: Told) -> NsjailError:
+        step, number, path = told.failure or ("", 0, "")
+        if step == EXECUTE:
+            return self._explain(spec, number, b"") or StartError(path, os.strerror(number), errno=number)
+        if step.startswith("enter the working directory"):
+            return StartError(spec.command()[0], f"its working directory {path!r}: {os.strerror(number)}", "Declare it: Directory(...)", number)
+        raise SetupError(f"{step}{f' ({path})' if path else ''}", number)
+
+    def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:
+        path = spec.environment().get("PATH", DEFAULT_PATH)
+        return explain(spec.command()[0], self._view, path=path, errno=number, stderr=stderr.decode(errors="replace"))

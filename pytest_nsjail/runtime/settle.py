@@ -1,0 +1,138 @@
+"""From a declaration to a command: everything about it looked up in the jail's own root, before anything is made."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from typing import NamedTuple
+
+from pytest_nsjail.errors import ResolveError, SpecError, Unsupported
+from pytest_nsjail.fileview import FileView, Kind
+from pytest_nsjail.image.empty import EmptyView
+from pytest_nsjail.image.host import HostView
+from pytest_nsjail.image.mounted import MountedView
+from pytest_nsjail.image.rooted import RootedView
+from pytest_nsjail.kernel import idmap
+from pytest_nsjail.kernel.idmap import IdMap
+from pytest_nsjail.resolve import lookup
+from pytest_nsjail.resolve.accounts import lookup_user
+from pytest_nsjail.resolve.start import explain
+from pytest_nsjail.resolve.walk import Walker
+from pytest_nsjail.spec.jail import JailSpec
+from pytest_nsjail.spec.mount import Bind
+
+_MANY_IDS = "As root any ids can be had; as a plain user, with newuidmap (Debian's package uidmap) and a range of yours in /etc/subuid and /etc/subgid"
+
+
+class Identity(NamedTuple):
+    """Who a program runs as, and what its user namespace calls everybody."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    idmap: IdMap
+
+
+def check_sources(spec: JailSpec) -> None:
+    """See that what the host is to give is there.
+
+    :raises SpecError: for a bind or a device whose source is not.
+    """
+    for mount in spec.mounts:
+        if isinstance(mount, Bind):
+            _mode(mount, str(mount.source))
+    for device in spec.devices:
+        mode = _mode(device, str(device.path))
+        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+            raise SpecError(repr(device), f"{str(device.path)!r} is no device", "Give files and directories by Bind(source, target).")
+
+
+def _mode(declaration: object, path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        problem = f"{path!r} cannot be had on this host: {os.strerror(error.errno or 0)}"
+        raise SpecError(repr(declaration), problem, "Name a path that 'ls -l' shows.") from None
+
+
+def root_view(spec: JailSpec, rootfs: str) -> FileView:
+    """The root that the program will see: the image, and what is mounted in it.
+
+    :raises SpecError: for a mount of a file on a directory, or the other way round.
+    """
+    view: FileView = RootedView(rootfs)
+    binds: dict[str, tuple[FileView, str]] = {}
+    for mount in spec.mounts:
+        target = _physical(view, str(mount.target))
+        seen: tuple[FileView, str] = (HostView(), os.path.realpath(mount.source)) if isinstance(mount, Bind) else (EmptyView(), "/")
+        there, given = view.lstat(target), seen[0].lstat(seen[1])
+        if there and given and (there.kind is Kind.DIRECTORY) != (given.kind is Kind.DIRECTORY):
+            problem = f"the target is a {there.kind.value} in the image, and what is mounted a {given.kind.value}"
+            raise SpecError(repr(mount), problem, "Mount a directory on a directory and a file on a file.")
+        binds[target] = seen
+        view = MountedView(RootedView(rootfs), binds)
+    return view
+
+
+def _physical(view: FileView, path: str) -> str:
+    """A path with the symlinks of its existing part followed, as mount(2) does."""
+    walker = Walker(view)
+    head, rest = path, ""
+    while head != "/":
+        walk = walker.walk(head)
+        if walk.stat is not None:
+            return posixpath.join(walk.final, rest) if rest else walk.final
+        head, name = posixpath.split(head)
+        rest = posixpath.join(name, rest) if rest else name
+    return path
+
+
+def identify(user: str | None, view: FileView, world: IdMap, joined: IdMap | None = None) -> Identity:
+    """Who ``user`` is in the root's own passwd(5) and group(5), and which id map that takes.
+
+    :param world: the ids that jails here can have.
+    :param joined: the map of the running jail that is entered, if one is.
+    :raises ResolveError: for a name that the root's files do not have.
+    :raises Unsupported: for ids that cannot be had here.
+    """
+    uid, gid, groups = lookup_user(_text(view, "/etc/passwd"), _text(view, "/etc/group"), user or "0")
+    chosen = joined or idmap.payload(world, uid, gid)
+    if not (idmap.holds(chosen.uids, uid) and idmap.holds(chosen.gids, gid)):
+        raise Unsupported(f"user={user!r} is uid {uid}, gid {gid}; this jail has one user, uid {chosen.uids[0].inside}", _MANY_IDS + ".")
+    extra = tuple(group for group in groups if group != gid)
+    if extra and not all(chosen.setgroups and idmap.holds(chosen.gids, group) for group in extra):
+        raise Unsupported(f"user={user!r} is in the groups {extra} besides {gid}, and this jail can have one group", _MANY_IDS + ".")
+    return Identity(uid, gid, extra, chosen)
+
+
+def _text(view: FileView, path: str) -> str:
+    walk = Walker(view).walk(path)
+    if walk.stat is None or walk.stat.kind is not Kind.FILE:
+        return ""
+    with view.open(walk.final) as file:
+        return file.read().decode(errors="surrogateescape")
+
+
+def programs(argv0: str, env: dict[str, str]) -> tuple[str, ...]:
+    """Every path that execvp(3) would try for ``argv0``; without a PATH of the program's own, the usual one."""
+    return (argv0,) if "/" in argv0 else tuple(lookup.candidates(argv0, env.get("PATH", lookup.DEFAULT_PATH)))
+
+
+def check_program(spec: JailSpec, view: FileView, workdir: str) -> None:
+    """See that the program and its working directory are there at all.
+
+    :raises ResolveError: where one is not; it names what would bring it.
+    """
+    walk = Walker(view).walk(workdir)
+    if (walk.stat is None or walk.stat.kind is not Kind.DIRECTORY) and workdir not in ("/dev", "/proc", "/tmp", "/dev/shm"):
+        raise ResolveError(f"workdir={workdir!r}: {'nothing is there' if walk.stat is None else 'it is no directory'}", f"Declare Directory({workdir!r}).")
+    argv0, path = spec.command()[0], spec.environment().get("PATH", lookup.DEFAULT_PATH)
+    wanted = argv0 if argv0.startswith("/") or "/" not in argv0 else posixpath.normpath(posixpath.join(workdir, argv0))
+    found = lookup.find(wanted, path, view)
+    if found is None or Walker(view).walk(found).stat is None:
+        error = explain(wanted, view, path=path, errno=2)
+        what = "the closure of its own path" if spec.image is None else f"the image {spec.image.name or ''}".strip()
+        raise ResolveError(f"{what} has no program {argv0!r}{f': {error.problem}' if error else ''}", error.instead if error else f"Declare Elf({argv0!r}).")
+
+
