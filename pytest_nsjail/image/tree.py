@@ -84,7 +84,6 @@ def remove(path: str) -> None:
         _gone(os.unlink, path)
         return
     # First open every directory, from the top: an image may hold some that are closed even to their owner.
-    _gone(_open_up, path)
     for directory, names, _ in os.walk(path):
         for name in names:
             if is_real(f"{directory}/{name}"):
