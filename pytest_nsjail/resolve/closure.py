@@ -91,7 +91,7 @@ def _only_by_cache(running: Sequence[Running], entries: Mapping[str, Entry], cpu
         if not cached:
             continue
         again = {(found.want.name, _asker(found)): found for found in _inside(program, walker, cpu_levels).found}
-        path = rtld.read(program.binary.interpreter or rtld.usual(program.binary), program.binary.bits, walker).cache
+        path = rtld.read(program.binary.interpreter or rtld.usual(program.binary), program.binary, walker).cache
         for found in cached:
             other = again.get((found.want.name, _asker(found)))
             if other is None or walker.walk(other.spot.view).final != walker.walk(found.spot.image).final:
@@ -132,13 +132,21 @@ def _missing(absent: Absent, program: Running) -> ResolveError:
     if on_host is not None and not absent.fatal:
         return ResolveError(
             f"{_chain(program)}: in the image {absence(absent)}; on the host it is {on_host.spot.view} ({on_host.how})",
-            f"Put it where the program looks: Elf({on_host.spot.view!r}, to='{(absent.searched or ('/lib',))[0]}/{absent.want.name}').",
+            f"Put it where the program looks: Elf({on_host.spot.view!r}, to='{_plain(absent.searched)[0]}/{absent.want.name}').",
         )
-    directory = (absent.searched or ("/usr/lib",))[-1]
+    # What the host's loader says of it is more: a file that ends its search there may be no part of the image.
+    told = next((other for other in program.process.absent if other.want == absent.want), absent)
+    if told.fatal:
+        return ResolveError(f"{_chain(program)}: {absence(told)}", "Replace or remove that file, or mend the search path that names its directory first.")
+    directory = _plain(absent.searched)[-1]
     return ResolveError(
         f"{_chain(program)}: {absence(absent)}",
         f"Install the package that holds {absent.want.name}, or say where it is: Elf('/where/it/is/{absent.want.name}', to='{directory}/{absent.want.name}').",
     )
+
+
+def _plain(searched: Sequence[str]) -> Sequence[str]:
+    return [directory for directory in searched if "/glibc-hwcaps/" not in directory] or ["/usr/lib"]
 
 
 def _chain(program: Running) -> str:

@@ -21,7 +21,7 @@ CACHE = "found through ld.so.cache"
 _TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
 # ELFOSABI_SYSV and ELFOSABI_GNU; anything else ends the process.
 _OSABI = (0, 3)
-_ISA_LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
+ISA_LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2")
 
 
 class Glibc:
@@ -29,31 +29,30 @@ class Glibc:
 
     :param program: the main object.
     :param levels: the glibc-hwcaps subdirectories this CPU has, best first.
+    :param given: the name of a loader that is there without being asked for.
     """
 
     checks_versions = True
 
-    def __init__(self, program: Object, rtld: Rtld, cache: Cache, levels: Sequence[str]) -> None:
+    def __init__(self, program: Object, rtld: Rtld, cache: Cache, levels: Sequence[str], given: str = "") -> None:
         self._program, self._rtld, self._cache = program, rtld, cache
-        self._levels = tuple(levels)
+        self._levels, self._given = tuple(levels), given
         self._flags = ldcache.flags(program.binary)
         self._platform = _platform(program.binary, levels)
         self._own: dict[Object, list[Spot]] = {}
 
     def given(self, want: Want) -> bool:
-        return False
+        return want.name == self._given
 
     def aliases(self, item: Object) -> Iterable[str]:
         # _dl_name_match_p: the path, every name it was asked by, and DT_SONAME.
         return [name for name in (item.spot.view, item.name, item.binary.soname) if name]
 
     def passes_over(self, binary: Binary) -> bool:
-        mine = self._program.binary
-        return binary.bits != mine.bits or (binary.little == mine.little and binary.machine != mine.machine)
+        # Measured with 2.36: a file of the other byte order is passed over like one of another machine.
+        return binary.architecture != self._program.binary.architecture
 
     def refuses(self, binary: Binary) -> str:
-        if binary.little != self._program.binary.little:
-            return "its byte order is the other one"
         if binary.osabi not in _OSABI:
             return f"its OS ABI {binary.osabi} is not Linux's"
         if binary.kind not in (EXEC, DYN):
@@ -129,5 +128,5 @@ def _trimmed(directory: str) -> str:
 def _platform(binary: Binary, levels: Sequence[str]) -> str:
     """AT_PLATFORM (getauxval(3)), which sysdeps/x86/cpu-features.c replaces by "haswell" on a CPU that has about x86-64-v3."""
     if (binary.machine, binary.bits) == (62, 64):
-        return "haswell" if set(_ISA_LEVELS[:2]) & set(levels) else "x86_64"
+        return "haswell" if set(ISA_LEVELS[:2]) & set(levels) else "x86_64"
     return {3: "i686", 183: "aarch64", 22: "z900"}.get(binary.machine, "")

@@ -144,8 +144,8 @@ class Needs:
                     waiting.append((found, None, (f"run by env for {image}", *why), 0))
                 elif command:
                     problem = f"{declaration}: env runs {command!r} for {path}, and it is not in {lookup.DEFAULT_PATH}"
-                    error = ResolveError(problem, f"Install it there, or declare it: Elf('/where/it/is/{command}', to='/usr/bin/{posixpath.basename(command)}').")
-                    self.expected.append(Expected(tuple(lookup.candidates(command, lookup.DEFAULT_PATH)), error))
+                    advice = f"Install it there, or declare it: Elf('/where/it/is/{command}', to='/usr/bin/{command}')."
+                    self.expected.append(Expected(tuple(lookup.candidates(command, lookup.DEFAULT_PATH)), ResolveError(problem, advice)))
 
 
 def _shebang(head: bytes, path: str, declaration: str) -> script.Shebang:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 from pytest_nsjail.fileview import Kind
@@ -29,8 +30,10 @@ def start(spot: Spot, binary: Binary, walker: Walker, cpu_levels: Sequence[str])
         process = gather(program, rules, walker)
         return Process(process.objects, process.found, process.absent, process.clashes, [rules.path_file])
     loader = _loader(interpreter, walker) if binary.interpreter else None
-    facts = rtld.read(interpreter, binary.bits, walker)
-    glibc: Rules = Glibc(program, facts, ldcache.read(facts.cache, walker), cpu_levels)
+    facts = rtld.read(interpreter, binary, walker)
+    # Whoever opens a library that is declared alone has a loader already, which libc.so.6 needs by its name.
+    given = "" if binary.interpreter else posixpath.basename(interpreter)
+    glibc: Rules = Glibc(program, facts, ldcache.read(facts.cache, walker), cpu_levels, given)
     return gather(program, glibc, walker, loader)
 
 
@@ -50,7 +53,8 @@ def absence(absent: Absent) -> str:
     need = f"{absent.want.name}, which {absent.by.spot.image} needs ({absent.want.tag})"
     if absent.fatal:
         return f"{need}, cannot be loaded: {absent.fatal}"
-    return f"{need}, is not there; looked in {', '.join(absent.searched) or 'no directory'}"
+    searched = [directory for directory in absent.searched if "/glibc-hwcaps/" not in directory]
+    return f"{need}, is not there; looked in {', '.join(searched) or 'no directory'}"
 
 
 def disagreement(clash: Clash) -> str:

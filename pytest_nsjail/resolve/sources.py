@@ -52,15 +52,10 @@ def present(path: str, walker: Walker, declaration: str, where: str = "on this h
     if walk.stat is None:
         if walk.trouble:
             raise ResolveError(f"{declaration}: {path} cannot be reached: {walk.trouble}", "Make it readable for the user who runs pytest.")
-        through = f": {dangling(walk)}" if walk.links else ""
+        dangling = walker.dangling(path)
+        through = f": {dangling}" if dangling else ""
         raise ResolveError(f"{declaration}: there is no {path} {where}{through}", "Write a path that exists when the image is built.")
     return walk
-
-
-def dangling(walk: Walk) -> str:
-    """Where a path that leads nowhere was led, as a clause."""
-    link, target = walk.links[-1]
-    return f"the symlink {link} -> {target} leads to {walk.final}, which is not there"
 
 
 def _no_special(path: str, stat: Stat, declaration: str) -> None:

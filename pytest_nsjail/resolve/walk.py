@@ -59,6 +59,14 @@ class Walker:
         self._walked[path] = walk = self._on(self._walked[start], rest, path)
         return walk
 
+    def dangling(self, path: str) -> str:
+        """Where a symlink that leads nowhere leads, as a clause; empty where ``path`` itself is no such symlink."""
+        walk = self.walk(path)
+        if walk.stat is not None or len(walk.links) == len(self.walk(posixpath.dirname(path)).links):
+            return ""
+        link, target = walk.links[-1]
+        return f"the symlink {link} -> {target} leads to {walk.final}, which is not there"
+
     def _on(self, start: Walk, rest: str, whole: str) -> Walk:
         links, directories, position, stat = list(start.links), list(start.directories), start.final, start.stat
         waiting = rest.split("/")[::-1]
