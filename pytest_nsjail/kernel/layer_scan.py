@@ -117,7 +117,7 @@ def _directory(
                 if was:
                     found[child] = "deleted"
             elif stat.S_ISDIR(status.st_mode):
-                if not was_directory and child not in ignore:
+                if not was_directory and (was or child not in ignore):
                     found[child] = "modified" if was else "added"
                 if len(os.fsencode(child)) < _PATH_MAX:
                     todo.append((child, was_directory, hidden))

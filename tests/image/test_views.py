@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nsjail.fileview import Kind
+from pytest_nsjail.image.empty import EmptyView
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.mounted import MountedView
 from pytest_nsjail.image.rooted import RootedView
@@ -94,6 +95,16 @@ def test_a_root_by_descriptor_lives_on_without_it(root: Path) -> None:
     view.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         view.listdir("/")
+
+
+def test_nothing_is_in_an_empty_view() -> None:
+    view = EmptyView()
+    top = view.lstat("/")
+    assert top
+    assert (top.kind, view.listdir("/"), view.lstat("/x")) == (Kind.DIRECTORY, [], None)
+    for ask in (view.listdir, view.readlink, view.open):
+        with pytest.raises(FileNotFoundError, match="/x"):
+            ask("/x")
 
 
 def test_mounts(root: Path, tmp_path: Path) -> None:
