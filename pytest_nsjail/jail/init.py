@@ -62,13 +62,16 @@ class Init:
             failure = self._perform(self._base)
             if failure is None:
                 self._waiting = Waiting(None)
+            self._tell(failure or {"event": "prepared"})
+            if failure is not None:
+                os._exit(0)
             woken = self._wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
             while True:
                 for fd, _ in self._poll.poll(self._patience()):
                     if fd == self._sock.fileno():
-                        failure = self._obey(failure)
+                        self._obey()
                     elif fd == woken:
                         os.read(woken, 4096)
                     else:
@@ -105,14 +108,14 @@ class Init:
 
     # What pytest asks
 
-    def _obey(self, failure: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _obey(self) -> None:
         asked = wire.receive(self._sock)
         if asked is None:
             os._exit(0)
         body = asked.body
         match body["do"]:
             case "run":
-                failure = failure or self._perform([decode(step) for step in body["steps"]])
+                failure = self._perform([decode(step) for step in body["steps"]])
                 if failure is not None:
                     self._tell({**failure, "number": body["number"]})
                     os._exit(0)
@@ -130,7 +133,6 @@ class Init:
                     except ProcessLookupError:
                         continue
                 self._tell({"event": "everybody"})
-        return failure
 
     def _run(self, number: int, command: Command, fds: list[int]) -> None:
         out, err, *rest = fds

@@ -46,15 +46,23 @@ class Launcher:
             self._start()
         if network != "none":
             # Answers come in the order of the orders, so that a spare on its way is taken in first.
-            self._spare = self._spare or (self._collect() if self._owed else None)
+            if self._owed:
+                self._spare = self._collect()
             self._order(network)
             return self._collect()
+        if self._spare is None:
+            if not self._owed:
+                self._order("none")
+            return self._collect()
         spare, self._spare = self._spare, None
-        if spare is not None:
-            return spare
-        if not self._owed:
-            self._order("none")
-        return self._collect()
+        return spare
+
+    def check(self) -> None:
+        """See that a jail can be made here, and keep it for the first who wants one.
+
+        :raises SetupError: where it cannot.
+        """
+        self._spare = self.prepare("none")
 
     def ahead(self) -> None:
         """Have one more init prepared while the caller waits for its jail."""
@@ -74,7 +82,15 @@ class Launcher:
         self._owed -= 1
         sock = socket.socket(fileno=said.fds[0])
         sock.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
-        return sock
+        ready = wire.receive(sock)
+        if ready is not None and ready.body["event"] == "prepared":
+            return sock
+        sock.close()
+        if ready is None:
+            raise SetupError("the jail's init died while it was made")
+        if ready.body["event"] == "broken":
+            raise SetupError(f"the jail's init failed: {ready.body['error']}")
+        raise SetupError(ready.body["step"], ready.body["errno"])
 
     def _start(self) -> None:
         ours, theirs = wire.pair()

@@ -1,0 +1,161 @@
+"""The pytest plugin: hooks and fixtures, no mechanism.
+
+Importing it costs what pytest has already paid: everything else is imported by the first fixture that needs it, so that it loads on every system.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import pytest
+
+from pytest_nsjail.plugin import hookspec, options
+from pytest_nsjail.plugin.record import Record
+
+if TYPE_CHECKING:
+    from pytest_nsjail.runtime import Runtime
+    from pytest_nsjail.runtime.image import Image
+    from pytest_nsjail.runtime.jail import Jail
+    from pytest_nsjail.runtime.result import Result
+    from pytest_nsjail.spec.jail import JailSpec
+
+_RECORD = pytest.StashKey[Record]()
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspec)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    options.check(config)
+    config.stash[_RECORD] = Record()
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not config.getoption("--nsjail-doctor"):
+        return None
+    from pytest_nsjail.plugin.doctor import doctor
+
+    return doctor(config.get_terminal_writer().line)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if not sys.platform.startswith("linux"):
+        return f"nsjail: unavailable: jails are made of Linux namespaces, and this is {sys.platform}"
+    from pytest_nsjail.kernel.probe import quick
+
+    return quick()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.config.stash[_RECORD].begin()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.config.stash[_RECORD].attach(report)
+    return report
+
+
+def _adjusted(config: pytest.Config, spec: JailSpec) -> JailSpec:
+    """What the ``pytest_nsjail_spec`` hooks make of a declaration, each of what the one before it made."""
+    from pytest_nsjail.errors import SpecError
+
+    known: dict[str, Any] = {"config": config}
+    for hook in reversed(config.hook.pytest_nsjail_spec.get_hookimpls()):
+        if hook.wrapper or hook.hookwrapper:
+            continue
+        changed = hook.function(*(known.get(name, spec) for name in hook.argnames))
+        if changed is not None and not isinstance(changed, type(spec)):
+            raise SpecError(f"pytest_nsjail_spec in {hook.plugin_name}", f"it returned {changed!r}", "Return dataclasses.replace(spec, ...), or None.")
+        spec = changed or spec
+    return spec
+
+
+@pytest.fixture(scope="session")
+def _nsjail(request: pytest.FixtureRequest) -> Generator[Runtime, None, None]:
+    from pytest_nsjail.errors import NsjailError, SetupError, Unsupported
+
+    config = request.config
+    try:
+        if not sys.platform.startswith("linux"):
+            raise Unsupported(f"jails are made of Linux namespaces, and this is {sys.platform}", "Run this test on Linux, or set nsjail_unavailable = skip.")
+        from pytest_nsjail.runtime import Runtime
+
+        def finished(spec: JailSpec, result: Result) -> None:
+            config.stash[_RECORD].finished(result)
+            config.hook.pytest_nsjail_finished(config=config, spec=spec, result=result)
+
+        runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished)
+    except NsjailError as error:
+        raise error.with_traceback(None) from None
+    with runtime:
+        try:
+            runtime.check()
+        except (SetupError, Unsupported) as error:
+            options.unavailable(config, error)
+            raise error.with_traceback(None) from None
+        yield runtime
+
+
+def _brief(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The same call, whose errors end in the test and not in the depths of this package: the message says it all."""
+
+    def brief(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        __tracebackhide__ = True
+        from pytest_nsjail.errors import NsjailError
+
+        try:
+            return call(*args, **kwargs)
+        except NsjailError as error:
+            raise error.with_traceback(None) from None
+
+    return brief
+
+
+@pytest.fixture(scope="session")
+def nsjail_image(_nsjail: Runtime) -> Callable[..., Image]:
+    """Build an image from what it depends on: ``nsjail_image(*dependencies, env=, workdir=, user=, entrypoint=, cmd=, name=)``.
+
+    Dependencies: Elf, Script, File, Tree, Text, Symlink, Directory, Users, Groups, Copy. The image is kept in the store, by its content.
+    """
+    return _brief(_nsjail.image)
+
+
+@pytest.fixture(scope="session")
+def nsjail_run(_nsjail: Runtime) -> Callable[..., Result]:
+    """Run a program in a jail of its own and wait for its end: ``nsjail_run(argv, image=, mounts=, env=, workdir=, user=, ...)``.
+
+    Also: stdin=, limits=, timeout=, network=, hostname=, devices=, check=, read_only=. Without an image, the closure of argv[0] is the image.
+    """
+    return _brief(_nsjail.run)
+
+
+@pytest.fixture
+def nsjail_start(_nsjail: Runtime, request: pytest.FixtureRequest) -> Generator[Callable[..., Jail], None, None]:
+    """Start a program in a jail of its own and return at once, with the arguments of ``nsjail_run``; it is stopped at the end of the test."""
+    record = request.config.stash[_RECORD]
+    jails: list[Jail] = []
+
+    def start(*args: Any, **kwargs: Any) -> Jail:
+        jail = _nsjail.start(*args, **kwargs)
+        jails.append(jail)
+        record.started(jail)
+        return jail
+
+    yield _brief(start)
+    for jail in reversed(jails):
+        record.stopped(jail)
+        jail.stop()

@@ -54,6 +54,13 @@ class Runtime:
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
         self._lock = threading.Lock()
 
+    def check(self) -> None:
+        """See that jails can be made here.
+
+        :raises SetupError: with the step that the kernel refuses, and the way out.
+        """
+        self._launcher.check()
+
     def image(
         self, *dependencies: Dependency, env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None,
         entrypoint: Iterable[str] = (), cmd: Iterable[str] = (), name: str | None = None,

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from pytest_nsjail.errors import SpecError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 StrPath = str | PathLike[str]
 
@@ -17,6 +21,19 @@ _SIZE = re.compile(r"([0-9]+)([KMG]?)")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 # (uid_t) -1 means "no change" to chown(2) and setresuid(2), so that it is nobody's id.
 LARGEST_ID = 2**32 - 2
+
+
+class Declared:
+    """A value that a user writes by name: an option that it does not have is an error that lists those it has."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object, **options: object) -> Self:
+        known = getattr(cls, "__dataclass_fields__", options)
+        for name, value in options.items():
+            if name not in known:
+                raise SpecError(f"{cls.__name__}(..., {name}={value!r})", f"there is no option {name!r}", f"It takes {', '.join(known)}.")
+        return super().__new__(cls)
 
 
 def text(declaration: str, what: str, value: object) -> str:

@@ -12,7 +12,7 @@ from pytest_nsjail.spec import check
 from pytest_nsjail.spec.check import StrPath
 
 
-class Dependency:
+class Dependency(check.Declared):
     """Anything :func:`nsjail_image` takes."""
 
     __slots__ = ()

@@ -8,7 +8,7 @@ from pytest_nsjail.spec import check
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(check.Declared):
     """Bounds on one jail; None leaves a resource unbounded. Sizes are bytes, or digits with K, M, G.
 
     :param memory: of all its processes together, in bytes.

@@ -10,7 +10,7 @@ from pytest_nsjail.spec.check import StrPath
 
 
 @dataclass(frozen=True)
-class Bind:
+class Bind(check.Declared):
     """A file or a directory of the host, seen inside the jail. Read-only unless told, with every mount below it.
 
     :param source: the path on the host, absolute; symlinks are followed.
@@ -33,7 +33,7 @@ class Bind:
 
 
 @dataclass(frozen=True)
-class Tmpfs:
+class Tmpfs(check.Declared):
     """An empty, writable file system in memory (tmpfs(5)).
 
     :param target: where it is mounted; made where it does not exist.
@@ -53,7 +53,7 @@ class Tmpfs:
 
 
 @dataclass(frozen=True)
-class Device:
+class Device(check.Declared):
     """A device of the host under the same path: ``Device("/dev/fuse")``. Bound, never made.
 
     :param path: the device node, below ``/dev``.
