@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_nsjail.errors import ResolveError
 from pytest_nsjail.fileview import FileView, Kind
@@ -85,7 +85,7 @@ def _inside(program: Running, walker: Walker, cpu_levels: Sequence[str]) -> Proc
 def _only_by_cache(running: Sequence[Running], entries: Mapping[str, Entry], cpu_levels: Sequence[str]) -> list[Wish]:
     """The cache that the image needs: libraries that the host's loader knows from ld.so.conf alone, and would not find again without it."""
     walker = Walker(ClosureView(entries))
-    caches: dict[str, dict[tuple[str, int, str], Running]] = {}
+    caches: dict[str, dict[tuple[str, int, str], list[Running]]] = {}
     for program in running:
         cached = [found for found in program.process.found if found.how == CACHE]
         if not cached:
@@ -95,14 +95,17 @@ def _only_by_cache(running: Sequence[Running], entries: Mapping[str, Entry], cpu
         for found in cached:
             other = again.get((found.want.name, _asker(found)))
             if other is None or walker.walk(other.spot.view).final != walker.walk(found.spot.image).final:
-                caches.setdefault(path, {}).setdefault((found.want.name, ldcache.flags(program.binary), found.spot.image), program)
-    return [_cache(path, libraries, program) for path, libraries in caches.items() for program in {run.declaration: run for run in libraries.values()}.values()]
+                library = (found.want.name, ldcache.flags(program.binary), found.spot.image)
+                caches.setdefault(path, {}).setdefault(library, []).append(program)
+    return [wish for path, libraries in caches.items() for wish in _cache(path, libraries)]
 
 
-def _cache(path: str, libraries: Mapping[tuple[str, int, str], Running], program: Running) -> Wish:
-    names = ", ".join(name for (name, _, _), run in libraries.items() if run.declaration == program.declaration)
-    why = (f"made for {names}, which {program.image} finds through ld.so.cache only", *program.why)
-    return Wish(path, Kind.FILE, program.declaration, why, 0o644, content=ldcache.write(libraries))
+def _cache(path: str, libraries: Mapping[tuple[str, int, str], Sequence[Running]]) -> Iterator[Wish]:
+    content = ldcache.write(libraries)
+    for program in dict.fromkeys(program for programs in libraries.values() for program in programs):
+        names = ", ".join(name for (name, _, _), programs in libraries.items() if program in programs)
+        why = (f"made for {names}, which {program.image} finds through ld.so.cache only", *program.why)
+        yield Wish(path, Kind.FILE, program.declaration, why, 0o644, content=content)
 
 
 def _asker(found: Found) -> str:

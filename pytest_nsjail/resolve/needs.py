@@ -16,7 +16,7 @@ from pytest_nsjail.resolve.process import start
 from pytest_nsjail.resolve.walk import Walk, Walker
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Running:
     """An ELF program that must start in the image.
 

@@ -113,7 +113,7 @@ def test_not_on_path(said):
     assert "no 'node' is in the jail's PATH (which is empty)" in said("node", {}, errno.ENOENT, path="")
     text = said("node", {"/usr/bin/node": "not executable"}, errno.EACCES)
     assert "no executable 'node' is in the jail's PATH /usr/local/bin:/usr/bin:/bin; /usr/bin/node: it is not executable: its mode is 0o644" in text
-    assert "the symlink /usr/bin/node -> /opt/node leads to /opt/node" in said("node", {"/usr/bin/node": "-> /opt/node"}, errno.ENOENT)
+    assert "the symlink /usr/bin/node -> /opt/node leads to /opt/node" in said("node", {"/usr/bin/node": "-> /opt/node", "/opt": None}, errno.ENOENT)
     assert "its name is empty" in said("", {}, errno.ENOENT)
 
 
@@ -124,5 +124,6 @@ def test_env(said):
     assert expected in said("/p", files, None, stderr="env: \u2018node\u2019: No such file or directory\n")
     assert expected in said("/usr/bin/env", {}, None, stderr="/usr/bin/env: 'node': No such file or directory\n")
     assert said("/p", {**files, "/usr/bin/node": b"#!/bin/sh\n"}, None) is None
-    assert "env gets 'sh -e' as one argument and looks for a program of that name. Write #!/usr/bin/env -S sh -e" in said("/p", {"/p": b"#!/usr/bin/env sh -e\n"}, None)
+    text = said("/p", {"/p": b"#!/usr/bin/env sh -e\n"}, None)
+    assert "env gets 'sh -e' as one argument and looks for a program of that name. Write #!/usr/bin/env -S sh -e" in text
     assert "'sh' is looked for with a '\\r' at its end" in said("/p", {"/p": b"#!/usr/bin/env sh\r\n"}, None)

@@ -50,7 +50,7 @@ def ours(path, host):
 def agree(path, host):
     real, stderr = traced(path)
     assert ours(path, host)[0] == real, stderr
-    return {name: where for name, where in real}
+    return dict(real)
 
 
 def test_c01_runpath_is_not_inherited(lab, host):
