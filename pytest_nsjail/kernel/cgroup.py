@@ -211,7 +211,7 @@ def remove_session(session: int) -> None:
         for parent in (directory, os.path.dirname(directory)):
             session_directory = f"{parent}/{_NAME}{session}"
             if os.path.isdir(session_directory):
-                for entry in os.scandir(session_directory):
-                    if entry.is_dir(follow_symlinks=False):
-                        _remove(entry.path, deadline=time.monotonic() + 2)
+                for name in os.listdir(session_directory):
+                    if os.path.isdir(f"{session_directory}/{name}"):
+                        _remove(f"{session_directory}/{name}", deadline=time.monotonic() + 2)
                 _remove(session_directory, deadline=time.monotonic() + 2)

@@ -13,11 +13,12 @@ _ALWAYS = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 def writable_by_root(proc: str = "/proc") -> tuple[str, ...]:
     """The top-level entries that are, or hold, a file with a write bit: the kernel lets uid 0 write many without a capability."""
     found = []
-    for entry in os.scandir(proc):
-        if entry.name.isdigit() or entry.name in _OWN or entry.is_symlink():
-            continue
-        if entry.name in _ALWAYS or _writable(entry):
-            found.append(entry.name)
+    with os.scandir(proc) as entries:
+        for entry in entries:
+            if entry.name.isdigit() or entry.name in _OWN or entry.is_symlink():
+                continue
+            if entry.name in _ALWAYS or _writable(entry):
+                found.append(entry.name)
     return tuple(sorted(found))
 
 
@@ -25,6 +26,7 @@ def _writable(entry: os.DirEntry[str]) -> bool:
     if not entry.is_dir(follow_symlinks=False):
         return bool(entry.stat(follow_symlinks=False).st_mode & 0o222)
     try:
-        return any(_writable(below) for below in os.scandir(entry.path) if not below.is_symlink())
+        with os.scandir(entry.path) as below:
+            return any(_writable(one) for one in below if not one.is_symlink())
     except OSError:
         return True

@@ -11,7 +11,6 @@ from types import TracebackType
 from pytest_nsjail.errors import ProgramFailed
 from pytest_nsjail.fileview import Stat
 from pytest_nsjail.image.host import HostView
-from pytest_nsjail.image.rooted import RootedView
 from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import bound
 from pytest_nsjail.jail.handle import Handle
@@ -20,13 +19,15 @@ from pytest_nsjail.jail.plan import plan
 from pytest_nsjail.kernel import cgroup, cpu
 from pytest_nsjail.resolve.closure import resolve
 from pytest_nsjail.resolve.entry import Closure, Content
+from pytest_nsjail.resolve.inside import ClosureView
 from pytest_nsjail.resolve.program import program
+from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.jail import Jail, command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import check_program, check_sources, identify, root_view
 from pytest_nsjail.spec.check import StrPath
-from pytest_nsjail.spec.dependency import Dependency
+from pytest_nsjail.spec.dependency import Dependency, Directory
 from pytest_nsjail.spec.jail import ImageSpec, JailSpec
 from pytest_nsjail.spec.limits import Limits
 from pytest_nsjail.spec.mount import Device, Mount
@@ -130,6 +131,8 @@ class Runtime:
 
     def _build(self, spec: ImageSpec) -> tuple[Image, Closure]:
         closure = resolve(spec.dependencies, HostView(), cpu_levels=cpu.levels())
+        if spec.workdir and spec.workdir != "/" and Walker(ClosureView(closure.entries)).walk(spec.workdir).stat is None:
+            closure = resolve((*spec.dependencies, Directory(spec.workdir)), HostView(), cpu_levels=cpu.levels())
         return Image(spec, self._store.rootfs(closure), self.run), closure
 
     def _closure_of(self, path: str) -> Image:
@@ -143,8 +146,7 @@ class Runtime:
         return image
 
     def _launch(self, spec: JailSpec, image: Image) -> Jail:
-        lower = RootedView(image.rootfs.path)
-        view = root_view(spec, image.rootfs.path) if spec.mounts else lower
+        view = root_view(spec, image.rootfs.path)
         check_program(spec, view, spec.workdir or image.spec.workdir or "/")
         with self._lock:
             name = str(next(self._numbers))
@@ -156,7 +158,7 @@ class Runtime:
                 main = command(spec, view, bounds, ids)
                 doors = bounds.group.doors() if bounds.group else []
                 handle = Handle(self._launcher.prepare(spec.network))
-                jail = Jail(spec, main, handle, bounds, view=view, lower=lower, finished=self._finished)
+                jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=self._finished)
                 try:
                     handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world), doors=doors)
                 except BaseException:

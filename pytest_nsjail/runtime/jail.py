@@ -10,6 +10,7 @@ from types import TracebackType
 from pytest_nsjail.errors import NsjailError, ProgramFailed, SetupError, StartError
 from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.changes import Changes
+from pytest_nsjail.image.rooted import RootedView
 from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.jail.handle import Handle, Process, Told
@@ -19,6 +20,8 @@ from pytest_nsjail.jail.status import Exited, NotStarted
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
+from pytest_nsjail.resolve.walk import Walker
+from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import identify, programs
 from pytest_nsjail.spec.check import StrPath
@@ -63,11 +66,11 @@ class Jail:
     """
 
     def __init__(
-        self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, *, view: FileView, lower: FileView, finished: Callable[[JailSpec, Result], None],
+        self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, *, view: FileView, image: Image, finished: Callable[[JailSpec, Result], None],
     ) -> None:
         self.spec = spec
         self._main, self._handle, self._bounds = main, handle, bounds
-        self._view, self._lower, self._finished = view, lower, finished
+        self._view, self._image, self._finished = view, image, finished
         self._count = _MAIN
         self._result: Result | None = None
 
@@ -175,10 +178,10 @@ class Jail:
         out, err = self._handle.output(number)
         counters = self._bounds.group.counters() if self._bounds.group else None
         if told.report is None:
-            changes = Changes(None, self._lower, ())
+            changes = Changes(None, RootedView(self._image.rootfs.path), ())
             return Result(spec.command(), NotStarted(self._refusal(spec, told)), out, err, 0.0, Usage(0.0, 0.0, 0), changes, (), 0, (), 0)
         report = told.report
-        changes = Changes(told.layer, self._lower, [(path, what) for path, what in report["changes"]])
+        changes = Changes(told.layer, RootedView(self._image.rootfs.path), [(path, what) for path, what in report["changes"]])
         told.layer = None
         largest = changes.largest_file() if spec.limits.file_size else 0
         status, exceeded = interpret(report, counters, spec.limits, timeout=spec.timeout, stderr=err, largest_file=largest)
@@ -199,4 +202,9 @@ class Jail:
 
     def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:
         path = spec.environment().get("PATH", DEFAULT_PATH)
-        return explain(spec.command()[0], self._view, path=path, errno=number, stderr=stderr.decode(errors="replace"))
+        error = explain(spec.command()[0], self._view, path=path, errno=number, stderr=stderr.decode(errors="replace"))
+        if error is not None and (entry := self._image.files.get(Walker(self._view).walk(error.program).final)):
+            # The resolver sees the jail alone; the manifest knows which declaration brought the program, from where.
+            instead = error.instead.replace(f"Elf({error.program!r})", entry.wanted_by[-1].replace("File(", "Elf(", 1))
+            error = StartError(error.program, error.problem, instead, error.errno)
+        return error
