@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.kernel import idmap, syscall
+from pytest_nsjail.kernel import idmap, keyring, syscall
 
 EXECUTE = "execute the program"
 
@@ -138,6 +138,8 @@ def _become(streams: Streams, door: Door | None, tell: int, order: int) -> NoRet
             syscall.unshare(syscall.CLONE_NEWUSER)
         else:
             syscall.setns(door.user, syscall.CLONE_NEWUSER)
+        # What one jail keeps in its session's keyring is not for the next.
+        keyring.forget_keys()
         os.write(tell, b"\n")
         with open(order, "rb") as file:
             ordered: dict[str, Any] = json.loads(file.read() or b"{}")

@@ -42,6 +42,7 @@ from pytest_nsjail.kernel.mounts import (
     make_inside,
     mount,
     move_mount,
+    release_mount,
     restrict_mount,
     umount,
 )
@@ -178,6 +179,12 @@ def _make_devices(directory: str) -> None:
     for name in _DEVICES:
         os.mknod(f"{directory}/{name}", 0o600 | stat.S_IFREG)
         mount(f"/dev/{name}", f"{directory}/{name}", "", MS_BIND)
+    # Read-only mounts: a device takes what is written to it all the same, but its mode and owner, which are the host's, stay. Where the
+    # jail's root is the host's by number, nothing else keeps it from a chmod of /dev/null.
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    restrict_mount(fd, MOUNT_ATTR_RDONLY, path=directory)
+    release_mount(fd, MOUNT_ATTR_RDONLY, path=directory)
+    os.close(fd)
     for name, target in _LINKS:
         os.symlink(target, f"{directory}/{name}")
     for name in ("pts", "shm"):
@@ -192,7 +199,7 @@ def _device(path: str) -> int:
     if not (stat.S_ISCHR(kind) or stat.S_ISBLK(kind)):
         raise OSError(19, "is no device node", path)
     fd = clone_mount(path)
-    restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, path=path)
+    restrict_mount(fd, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, path=path)
     return fd
 
 

@@ -55,7 +55,15 @@ def restrict_mount(fd: int, attributes: int, *, path: str = "", recursive: bool 
 
     mount(2) with MS_BIND|MS_RDONLY in one call is read-write, and its remount never reaches the mounts below.
     """
-    wanted = _Attributes(attr_set=attributes)
+    _set_attributes(fd, _Attributes(attr_set=attributes), path, recursive=recursive)
+
+
+def release_mount(fd: int, attributes: int, *, path: str = "") -> None:
+    """Clear MOUNT_ATTR_* of one mount, and of none below it."""
+    _set_attributes(fd, _Attributes(attr_clr=attributes), path, recursive=False)
+
+
+def _set_attributes(fd: int, wanted: _Attributes, path: str, *, recursive: bool) -> None:
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     syscall("mount_setattr", _SYS_MOUNT_SETATTR, fd, b"", flags, ctypes.byref(wanted), ctypes.sizeof(wanted), path=path)
 
