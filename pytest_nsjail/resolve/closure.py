@@ -13,7 +13,7 @@ from pytest_nsjail.resolve.inside import ClosureView
 from pytest_nsjail.resolve.loader import CACHE
 from pytest_nsjail.resolve.needs import Needs, Running
 from pytest_nsjail.resolve.objects import Absent, Found, Process, Spot
-from pytest_nsjail.resolve.process import absence, disagreement, start
+from pytest_nsjail.resolve.process import absence, absences, disagreement, start
 from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.spec.dependency import Copy, Dependency, Directory, Elf, File, Groups, Script, Symlink, Text, Tree, Users
 
@@ -123,33 +123,30 @@ def _verify(needs: Needs, entries: Mapping[str, Entry], cpu_levels: Sequence[str
             raise expected.error
     for program in needs.running:
         process = _inside(program, walker, cpu_levels)
-        for absent in process.absent:
-            raise _missing(absent, program)
+        if process.absent:
+            raise _missing(process.absent, program)
         for clash in process.clashes:
             advice = f"Take {clash.version.file} from where {clash.by.spot.image} was built, or build it against this host's."
             raise ResolveError(f"{_chain(program)}: {disagreement(clash)}", advice)
 
 
-def _missing(absent: Absent, program: Running) -> ResolveError:
+def _missing(missing: Sequence[Absent], program: Running) -> ResolveError:
+    absent = missing[0]
     on_host = next((found for found in program.process.found if found.want == absent.want and _asker(found) in ("", absent.by.spot.image)), None)
     if on_host is not None and not absent.fatal:
         return ResolveError(
             f"{_chain(program)}: in the image {absence(absent)}; on the host it is {on_host.spot.view} ({on_host.how})",
-            f"Put it where the program looks: Elf({on_host.spot.view!r}, to='{_plain(absent.searched)[0]}/{absent.want.name}').",
+            f"Put it where the program looks: Elf({on_host.spot.view!r}, to='{(absent.plain or ('/usr/lib',))[0]}/{absent.want.name}').",
         )
     # What the host's loader says of it is more: a file that ends its search there may be no part of the image.
     told = next((other for other in program.process.absent if other.want == absent.want), absent)
     if told.fatal:
         return ResolveError(f"{_chain(program)}: {absence(told)}", "Replace or remove that file, or mend the search path that names its directory first.")
-    directory = _plain(absent.searched)[-1]
+    directory = (absent.plain or ("/usr/lib",))[-1]
     return ResolveError(
-        f"{_chain(program)}: {absence(absent)}",
+        f"{_chain(program)}: {absences(missing)}",
         f"Install the package that holds {absent.want.name}, or say where it is: Elf('/where/it/is/{absent.want.name}', to='{directory}/{absent.want.name}').",
     )
-
-
-def _plain(searched: Sequence[str]) -> Sequence[str]:
-    return [directory for directory in searched if "/glibc-hwcaps/" not in directory] or ["/usr/lib"]
 
 
 def _chain(program: Running) -> str:

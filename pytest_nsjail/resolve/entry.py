@@ -42,7 +42,7 @@ class Entry:
 class Closure:
     """Every path that must exist for the declared programs to start and run.
 
-    Parents stand before their children; every parent of an entry is an entry.
+    Parents stand before their children; every parent of an entry is an entry, but for the root, which is always there.
     """
 
     entries: Mapping[str, Entry]

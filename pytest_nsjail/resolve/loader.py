@@ -6,6 +6,7 @@ directory, which relative names and empty elements mean, is taken to be ``/``.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pytest_nsjail.resolve.elf import DYN, EXEC, Binary, Want
 from pytest_nsjail.resolve.ldcache import Cache
 from pytest_nsjail.resolve.objects import Candidate, Object, Spot
 from pytest_nsjail.resolve.rtld import Rtld
+from pytest_nsjail.resolve.walk import Walker
 
 CACHE = "found through ld.so.cache"
 # is_dst: the name ends where no letter, digit or underscore follows; $ORIGINX is literal.
@@ -34,9 +36,11 @@ class Glibc:
 
     checks_versions = True
 
-    def __init__(self, program: Object, rtld: Rtld, cache: Cache, levels: Sequence[str], given: str = "") -> None:
+    def __init__(self, program: Object, rtld: Rtld, cache: Cache, levels: Sequence[str], walker: Walker, *, given: str = "") -> None:
         self._program, self._rtld, self._cache = program, rtld, cache
-        self._levels, self._given = tuple(levels), given
+        self._levels, self._walker, self._given = tuple(levels), walker, given
+        self._subdirectories = [f"glibc-hwcaps/{level}" for level in levels] + (_legacy(program.binary, levels) if rtld.legacy else [])
+        self._below: dict[Spot, list[Spot]] = {}
         self._flags = ldcache.flags(program.binary)
         self._platform = _platform(program.binary, levels)
         self._own: dict[Object, list[Spot]] = {}
@@ -66,18 +70,23 @@ class Glibc:
                 yield Candidate(spot, "by its path")
             return
         for directory, how in self._paths(by):
-            for level in self._levels:
-                yield Candidate(directory.map(f"glibc-hwcaps/{level}").map(want.name), how)
-            yield Candidate(directory.map(want.name), how)
+            for place in self._variants(directory):
+                yield Candidate(place.map(want.name), how)
         cached = self._cache.find(want.name, self._flags, self._levels)
         if cached is not None and not (by.binary.nodeflib and self._in_system(cached)):
             yield Candidate(Spot.both(cached), CACHE)
         if by.binary.nodeflib:
             return
         for system in self._rtld.directories:
-            for level in self._levels:
-                yield Candidate(Spot.both(f"{system}/glibc-hwcaps/{level}/{want.name}"), "found in a system directory")
-            yield Candidate(Spot.both(f"{system}/{want.name}"), "found in a system directory")
+            for place in self._variants(Spot.both(system)):
+                yield Candidate(place.map(want.name), "found in a system directory")
+
+    def _variants(self, directory: Spot) -> list[Spot]:
+        """A directory behind those of its subdirectories that are for this CPU: open_path tries each that is there."""
+        if directory not in self._below:
+            there = {name for name in {sub.partition("/")[0] for sub in self._subdirectories} if self._walker.walk(posixpath.join(directory.view, name)).stat}
+            self._below[directory] = [directory.map(sub) for sub in self._subdirectories if sub.partition("/")[0] in there] + [directory]
+        return self._below[directory]
 
     def _paths(self, by: Object) -> Iterator[tuple[Spot, str]]:
         """DT_RPATH of the requester, of its loader and so on, then of the program; but only the requester's DT_RUNPATH, where it has one."""
@@ -123,6 +132,15 @@ class Glibc:
 
 def _trimmed(directory: str) -> str:
     return directory.rstrip("/") or "/"
+
+
+def _legacy(binary: Binary, levels: Sequence[str]) -> list[str]:
+    """The subdirectories that glibc searched besides before 2.37, the longest first: each of these names or not, in this order (elf/dl-hwcaps.c)."""
+    if (binary.machine, binary.bits) != (62, 64):
+        return []
+    names = ["tls", *(["haswell"] if _platform(binary, levels) == "haswell" else []), *(["avx512_1"] if ISA_LEVELS[0] in levels else []), "x86_64"]
+    chosen = itertools.product((True, False), repeat=len(names))
+    return ["/".join(itertools.compress(names, mask)) for mask in chosen if any(mask)]
 
 
 def _platform(binary: Binary, levels: Sequence[str]) -> str:

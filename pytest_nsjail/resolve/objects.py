@@ -84,6 +84,11 @@ class Absent:
     searched: tuple[str, ...]
     fatal: str = ""
 
+    @property
+    def plain(self) -> tuple[str, ...]:
+        """The directories searched that are for every CPU."""
+        return tuple(directory for directory in self.searched if "/glibc-hwcaps/" not in directory)
+
 
 @dataclass(frozen=True)
 class Clash:

@@ -11,7 +11,7 @@ from pytest_nsjail.resolve import elf, lookup, script
 from pytest_nsjail.resolve.elf import Binary
 from pytest_nsjail.resolve.loader import ISA_LEVELS
 from pytest_nsjail.resolve.objects import Spot
-from pytest_nsjail.resolve.process import absence, disagreement, start
+from pytest_nsjail.resolve.process import absences, disagreement, start
 from pytest_nsjail.resolve.walk import Walk, Walker
 
 
@@ -147,13 +147,13 @@ def _elf(walk: Walk, walker: Walker, target: str, whose: str) -> Obstacle | None
         return Obstacle(f"{whose} is an ELF object file, no program", "Link it first.")
     loader = _loader(binary, walker) if binary.interpreter else None
     process = start(Spot.both(walk.final), binary, walker, ISA_LEVELS)
-    reasons = [absence(absent) for absent in process.absent]
+    reasons = absences(process.absent)
     if loader is not None:
-        more = f"; also missing: {'; '.join(reasons)}" if reasons else ""
+        more = f"; also missing: {reasons}" if reasons else ""
         advice = f"Declare Elf({target!r}) in place of File: it brings the loader and every library."
         return Obstacle(f"{whose} is dynamically linked, and {loader.problem}{more}", advice)
     if reasons:
-        return Obstacle(f"{'; '.join(reasons)}", f"Declare Elf({target!r}) in place of File: it brings every library.", kernel=False)
+        return Obstacle(reasons, f"Declare Elf({target!r}) in place of File: it brings every library.", kernel=False)
     if process.clashes:
         return Obstacle("; ".join(disagreement(clash) for clash in process.clashes), "Take the library from where the program was built.", kernel=False)
     return None

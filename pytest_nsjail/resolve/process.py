@@ -33,7 +33,7 @@ def start(spot: Spot, binary: Binary, walker: Walker, cpu_levels: Sequence[str])
     facts = rtld.read(interpreter, binary, walker)
     # Whoever opens a library that is declared alone has a loader already, which libc.so.6 needs by its name.
     given = "" if binary.interpreter else posixpath.basename(interpreter)
-    glibc: Rules = Glibc(program, facts, ldcache.read(facts.cache, walker), cpu_levels, given)
+    glibc: Rules = Glibc(program, facts, ldcache.read(facts.cache, walker), cpu_levels, walker, given=given)
     return gather(program, glibc, walker, loader)
 
 
@@ -48,13 +48,27 @@ def _loader(path: str, walker: Walker) -> Object | None:
         return None
 
 
+def absences(missing: Sequence[Absent]) -> str:
+    """All that is missing, what one object misses in one place together."""
+    groups: dict[tuple[str, tuple[str, ...], str], list[Absent]] = {}
+    for absent in missing:
+        groups.setdefault((absent.by.spot.image, absent.plain, absent.fatal), []).append(absent)
+    return "; ".join(_together(group) for group in groups.values())
+
+
+def _together(group: Sequence[Absent]) -> str:
+    if len(group) == 1 or group[0].fatal:
+        return "; ".join(map(absence, group))
+    names = ", ".join(absent.want.name for absent in group)
+    return f"{names}, which {group[0].by.spot.image} needs, are not there; looked in {', '.join(group[0].plain) or 'no directory'}"
+
+
 def absence(absent: Absent) -> str:
     """What is missing, and who needs it, as a clause."""
     need = f"{absent.want.name}, which {absent.by.spot.image} needs ({absent.want.tag})"
     if absent.fatal:
         return f"{need}, cannot be loaded: {absent.fatal}"
-    searched = [directory for directory in absent.searched if "/glibc-hwcaps/" not in directory]
-    return f"{need}, is not there; looked in {', '.join(searched) or 'no directory'}"
+    return f"{need}, is not there; looked in {', '.join(absent.plain) or 'no directory'}"
 
 
 def disagreement(clash: Clash) -> str:

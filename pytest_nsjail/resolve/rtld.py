@@ -14,6 +14,7 @@ from pytest_nsjail.resolve.walk import Walker
 _DIRECTORIES = re.compile(rb"(?:/(?:[!-.0-~]+/)*lib[!-~]*/\0){1,16}")
 # elf/dl-load.c, compared in this order: "ORIGIN", "PLATFORM", "LIB"; DL_DST_LIB follows them.
 _LIB = re.compile(rb"\0LIB\0(lib[!-~]*)\0")
+_LEGACY = b"Legacy HWCAP subdirectories"  # of its own --help
 _CACHE = re.compile(rb"\0(/[!-~]*/ld\.so\.cache)\0")
 _DEFAULT_64, _DEFAULT_32 = ("/lib64", "/usr/lib64", "/lib", "/usr/lib"), ("/lib", "/usr/lib")
 _TRIPLETS = {
@@ -34,11 +35,13 @@ class Rtld:
     :param directories: where it looks last, without slashes at the end.
     :param lib: what ``$LIB`` means.
     :param cache: its cache file.
+    :param legacy: whether it searches the subdirectories that glibc 2.37 forgot: tls, haswell, x86_64.
     """
 
     directories: tuple[str, ...]
     lib: str
     cache: str = "/etc/ld.so.cache"
+    legacy: bool = False
 
 
 def usual(binary: Binary) -> str:
@@ -60,7 +63,7 @@ def facts(data: bytes, binary: Binary) -> Rtld:
     lib, cache = _LIB.search(data), _CACHE.search(data)
     # Else the first directory tells: it is /lib, /lib64 or Debian's /lib/<triplet>, with or without a prefix.
     token = lib[1].decode() if lib else directories[0][directories[0].find("/lib") + 1 :]
-    return Rtld(directories, token, cache[1].decode() if cache else "/etc/ld.so.cache")
+    return Rtld(directories, token, cache[1].decode() if cache else "/etc/ld.so.cache", _LEGACY in data)
 
 
 _known: Memo[Rtld] = Memo()

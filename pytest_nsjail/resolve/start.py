@@ -38,7 +38,7 @@ _ENV_TEXT = re.compile(r"^(?:\S*/)?env: ['\u2018\"]?(.+?)['\u2019\"]?: No such f
 def explain(argv0: str, view: FileView, *, path: str, errno: int | None, stderr: str = "", architecture: str = "") -> StartError | None:
     """Why ``argv0`` could not start; None where it did, as far as the files tell.
 
-    :param argv0: what was executed: a path, or a name looked up in ``path``.
+    :param argv0: what was executed: a path (a relative one starts at the root), or a name looked up in ``path``.
     :param view: the jail's own root.
     :param path: the PATH of the jail's environment.
     :param errno: what ``execve(2)`` said; None where it succeeded and the program exited with 127.

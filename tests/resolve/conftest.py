@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from pytest_nsjail.fileview import Kind, Stat
 from pytest_nsjail.image.host import HostView
@@ -140,6 +141,12 @@ def glibc() -> dict[str, object]:
 @pytest.fixture(scope="session")
 def host() -> HostView:
     return HostView()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hypothesis keeps what it knows of the sources in a directory: not in the working directory."""
+    set_hypothesis_home_dir(tmp_path_factory.mktemp("hypothesis"))
 
 
 class Lab:

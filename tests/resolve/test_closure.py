@@ -88,16 +88,33 @@ def test_a_missing_library(memory, glibc, small_elf):
     )
 
 
+def test_all_that_is_missing_is_said_at_once(memory, glibc, small_elf):
+    view = memory({**glibc, "/app": small_elf(["liba.so", "libb.so", "libc.so.6"], interp=LOADER)})
+    with pytest.raises(ResolveError, match=r"liba\.so, libb\.so, which /app needs, are not there; looked in /lib, /usr/lib"):
+        resolve([Elf("/app")], view)
+
+
+def test_what_a_moved_library_needs_moves_with_it(memory, glibc, small_elf):
+    view = memory({
+        **glibc, "/app/prog": small_elf(["liba.so"], interp=LOADER, runpath="$ORIGIN"), "/app/liba.so": "-> real.so",
+        "/app/real.so": small_elf(["libb.so"], rpath="$ORIGIN/sub"), "/app/sub/libb.so": small_elf(),
+    })  # fmt: skip
+    assert {"/opt/prog", "/opt/liba.so", "/opt/sub/libb.so"} <= set(resolve([Elf("/app/prog", to="/opt/prog")], view).entries)
+    with pytest.raises(ResolveError, match=r"wants /opt/liba\.so"):
+        resolve([Elf("/app/prog", to="/opt/prog"), Text("/opt/liba.so", "other")], view)
+
+
 def test_a_missing_interpreter_may_be_declared(memory, small_elf):
     view = memory({"/app": small_elf(interp="/ld/own.so"), "/build/own.so": small_elf()})
-    with pytest.raises(ResolveError, match="the ELF interpreter /ld/own.so of /app is not on this host"):
+    with pytest.raises(ResolveError, match=r"the ELF interpreter /ld/own\.so of /app is not on this host"):
         resolve([Elf("/app")], view)
     assert "/ld/own.so" in resolve([Elf("/app"), File("/build/own.so", to="/ld/own.so")], view).entries
 
 
 def test_a_version_that_the_library_lacks(memory, glibc, small_elf):
     view = memory({**glibc, "/app": small_elf(["libc.so.6"], interp=LOADER, requires={"libc.so.6": ["weak GLIBC_9", "GLIBC_2.38"]})})
-    with pytest.raises(ResolveError, match=re.escape("Elf('/app'): /app needs version GLIBC_2.38 of libc.so.6, and /lib/libc.so.6 does not define it, whose newest is GLIBC_2.36")):
+    said = "Elf('/app'): /app needs version GLIBC_2.38 of libc.so.6, and /lib/libc.so.6 does not define it, whose newest is GLIBC_2.36"
+    with pytest.raises(ResolveError, match=re.escape(said)):
         resolve([Elf("/app")], view)
 
 
@@ -215,7 +232,8 @@ def test_a_destination_in_a_loop(memory):
 
 def test_tree(memory):
     view = memory({
-        "/here": "-> /there", "/there/a/b.txt": "1", "/there/a/link": "-> /outside", "/there/a/x.pyc": "no", "/there/.git/HEAD": "no", "/there/a/.git/HEAD": "no",
+        "/here": "-> /there", "/there/a/b.txt": "1", "/there/a/link": "-> /outside", "/there/a/x.pyc": "no",
+        "/there/.git/HEAD": "no", "/there/a/.git/HEAD": "no",
         "/there/socket": Kind.SOCKET, "/there/fifo": Kind.FIFO, "/there/dev": Kind.DEVICE, "/there/empty": (None, 0o700), "/there/a/deep/no.txt": "no",
     })  # fmt: skip
     closure = resolve([Tree("/here", to="/app", exclude=("*.pyc", ".git", "a/deep/*"))], view)

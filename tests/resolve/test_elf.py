@@ -9,7 +9,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_nsjail.resolve import elf
@@ -93,6 +93,7 @@ def test_what_is_none(data, said):
         parse(io.BytesIO(data))
 
 
+@settings(database=None, deadline=None)
 @given(st.data())
 def test_damage_is_an_error_and_never_a_surprise(small_elf, data):
     whole = bytearray(small_elf(["a", "b"], interp="/ld", requires={"a": ["V"]}, defines=["D"]))

@@ -70,7 +70,7 @@ def test_filters_are_loaded_and_auxiliaries_where_they_are_there(taken, small_el
 
 
 def test_nodeflib(taken, small_elf):
-    with pytest.raises(ResolveError, match="libx.so"):
+    with pytest.raises(ResolveError, match=r"libx\.so"):
         taken({"/usr/lib/libx.so": small_elf()}, nodeflib=True)
     assert taken({"/usr/lib/libx.so": small_elf(), "/own/libx.so": small_elf()}, nodeflib=True, runpath="/own") == ["/own/libx.so"]
 

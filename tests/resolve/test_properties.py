@@ -68,7 +68,7 @@ def facts(closure):
     return {entry.path: (entry.kind, entry.mode, entry.content, entry.target, entry.mtime_ns, frozenset(entry.wanted_by)) for entry in closure}
 
 
-relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None, database=None)
 
 
 @relaxed

@@ -134,6 +134,16 @@ def test_c11_hwcaps(lab, host):
     agree(lab.program("prog", "d/libh.so", runpath="$ORIGIN/d"), host)
 
 
+def test_legacy_subdirectories_of_glibc_before_2_37(lab, host):
+    for name in ("tls/x86_64", "haswell/x86_64", "haswell", "x86_64", "tls", "avx512_1", ""):
+        lab.library(f"d/{name}/libh.so")
+    program = lab.program("prog", "d/libh.so", runpath="$ORIGIN/d")
+    for name in ("tls/x86_64", "tls", "haswell/x86_64", "haswell", "avx512_1", "x86_64"):
+        agree(program, host)
+        os.unlink(lab.path(f"d/{name}/libh.so"))
+    agree(program, host)
+
+
 def test_c12_lib(lab, host):
     for name in ("lib/x86_64-linux-gnu", "lib64", "lib"):
         lab.library(f"{name}/libl.so")
