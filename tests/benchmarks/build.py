@@ -17,7 +17,7 @@ def measured(directory: Path, true: Path) -> str:
     """The table: an empty store, one that holds the image (another process built it), and the same session again."""
     times: dict[str, list[float]] = {"cold store": [], "warm store": [], "same session": []}
     for number in range(ROUNDS):
-        store = directory / f"store-{number}"
+        store = str(directory / f"store-{number}")
         with Runtime(store) as runtime:
             _start(runtime, true)
             times["cold store"].append(_build(runtime, true))

@@ -27,7 +27,7 @@ def measured(directory: Path) -> str:
     """The table."""
     true = compiled(directory)
     bwrap, kind = bubblewrap(directory / "root", true)
-    with Runtime(directory / "store") as runtime, docker(directory / "docker", true) as docked:
+    with Runtime(str(directory / "store")) as runtime, docker(directory / "docker", true) as docked:
         image = runtime.image(Elf(true, to="/true"))
         ways: dict[str, Callable[[], object]] = {
             OURS: lambda: _checked(runtime.run(["/true"], image=image)),
