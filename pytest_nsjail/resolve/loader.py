@@ -49,8 +49,11 @@ class Glibc:
         return want.name == self._given
 
     def aliases(self, item: Object) -> Iterable[str]:
-        # _dl_name_match_p: the path, every name it was asked by, and DT_SONAME.
-        return [name for name in (item.spot.view, item.name, item.binary.soname) if name]
+        # _dl_name_match_p: the path, every name it was asked by, and DT_SONAME. A name with a token means something else to each who asks.
+        return [name for name in (item.spot.view, item.name, item.binary.soname) if name and "$" not in name]
+
+    def renames(self, item: Object, want: Want) -> bool:
+        return "$" not in want.name
 
     def passes_over(self, binary: Binary) -> bool:
         # Measured with 2.36: a file of the other byte order is passed over like one of another machine.

@@ -45,6 +45,9 @@ class Musl:
         # A loaded library is known by the name it was searched by, never by DT_SONAME; one found by its path by no name at all.
         return [item.name] if item.name and "/" not in item.name else []
 
+    def renames(self, item: Object, want: Want) -> bool:
+        return "/" not in want.name and not self.aliases(item)
+
     def passes_over(self, binary: Binary) -> bool:
         return False
 

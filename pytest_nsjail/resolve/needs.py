@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_nsjail.errors import ResolveError
-from pytest_nsjail.fileview import FileView
+from pytest_nsjail.fileview import FileView, Kind
 from pytest_nsjail.resolve import elf, lookup, script, sources
 from pytest_nsjail.resolve.draft import Draft
 from pytest_nsjail.resolve.elf import Binary
@@ -101,7 +101,7 @@ class Needs:
     def _interpreter(self, path: str, why: tuple[str, ...], declaration: str, image: str) -> None:
         path = posixpath.join("/", path)
         walk = self.walker.walk(path)
-        if walk.stat is None:
+        if walk.stat is None or walk.stat.kind is not Kind.FILE:
             problem = f"{declaration}: the ELF interpreter {path} of {image} is not on this host"
             advice = f"Install the libc it was built for, or say where it is: File('/where/it/is', to={path!r})."
             self.expected.append(Expected((path,), ResolveError(problem, advice)))

@@ -119,6 +119,9 @@ class Rules(Protocol):
     def aliases(self, item: Object) -> Iterable[str]:
         """The names that a loaded object satisfies from then on."""
 
+    def renames(self, item: Object, want: Want) -> bool:
+        """Whether a loaded object that turns out to be what is wanted is known by that name, too, from then on."""
+
     def given(self, want: Want) -> bool:
         """Whether the loader is itself what is wanted."""
 
@@ -160,7 +163,8 @@ def gather(program: Object, rules: Rules, walker: Walker, loader: Object | None 
             candidate, binary, identity = found
             process.found.append(Found(want, item, candidate.spot, candidate.how))
             if identity in inodes:  # dl-load.c compares (st_dev, st_ino) of what it opened: one object with two names
-                names.setdefault(want.name, inodes[identity])
+                if rules.renames(inodes[identity], want):
+                    names.setdefault(want.name, inodes[identity])
                 continue
             new = Object(candidate.spot, binary, want.name, candidate.how, item)
             inodes[identity] = new

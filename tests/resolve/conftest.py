@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -143,10 +144,12 @@ def host() -> HostView:
     return HostView()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Hypothesis keeps what it knows of the sources in a directory: not in the working directory."""
-    set_hypothesis_home_dir(tmp_path_factory.mktemp("hypothesis"))
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """Hypothesis writes down what it reads of the sources, from here on: not into the working directory."""
+    home = tempfile.TemporaryDirectory()
+    set_hypothesis_home_dir(home.name)
+    config.add_cleanup(home.cleanup)
 
 
 class Lab:

@@ -105,7 +105,9 @@ def test_what_a_moved_library_needs_moves_with_it(memory, glibc, small_elf):
 
 
 def test_a_missing_interpreter_may_be_declared(memory, small_elf):
-    view = memory({"/app": small_elf(interp="/ld/own.so"), "/build/own.so": small_elf()})
+    view = memory({"/app": small_elf(interp="/ld/own.so"), "/build/own.so": small_elf(), "/odd": small_elf(interp="/build")})
+    with pytest.raises(ResolveError, match="the ELF interpreter /build of /odd is not on this host"):
+        resolve([Elf("/odd")], view)
     with pytest.raises(ResolveError, match=r"the ELF interpreter /ld/own\.so of /app is not on this host"):
         resolve([Elf("/app")], view)
     assert "/ld/own.so" in resolve([Elf("/app"), File("/build/own.so", to="/ld/own.so")], view).entries

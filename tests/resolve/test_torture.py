@@ -109,6 +109,18 @@ def test_c08_needed_with_origin(lab, host):
     assert lab.path("bin/../lib/libo.so") in found
 
 
+def test_c08_one_name_with_origin_means_two_files(lab, host):
+    lab.library("one/libo.so")
+    lab.library("two/libo.so", soname="other")
+    library = lab.library("two/liba.so")
+    program = lab.program("one/prog", "two/liba.so", runpath="$ORIGIN/../two")
+    for path in (program, library):
+        lab.patchelf(path, "--add-needed", "$ORIGIN/libo.so")
+    found = {where for _, where in ours(program, host)[0]}
+    assert found == {where for _, where in traced(program)[0]}
+    assert {lab.path("one/libo.so"), lab.path("one/../two/libo.so")} <= found
+
+
 def test_c09_origin_of_a_symlinked_library_is_where_it_was_found(lab, host):
     lab.library("real/libb.so")
     lab.library("real/liba.so", "real/libb.so", runpath="$ORIGIN")
