@@ -105,6 +105,10 @@ class Handle:
         told = self._told[number]
         return _content(told.out), _content(told.err)
 
+    def forget(self, number: int) -> None:
+        """Give back what is held for a program that has ended: its outputs, and its layer unless somebody took it."""
+        _release(self._told.pop(number))
+
     def signal(self, number: int, signal: int) -> None:
         """Send a signal to a program that runs."""
         self._say({"do": "signal", "number": number, "signal": signal})
@@ -125,10 +129,8 @@ class Handle:
     def close(self) -> None:
         """End the jail: its init exits when the socket closes, and the kernel kills everybody in it."""
         self._sock.close()
-        for told in self._told.values():
-            for fd in (told.out, told.err, *(() if told.layer is None else (told.layer,))):
-                os.close(fd)
-        self._told.clear()
+        while self._told:
+            _release(self._told.popitem()[1])
 
     def _say(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
         try:
@@ -139,6 +141,9 @@ class Handle:
     def _listen(self) -> None:
         said = wire.receive(self._sock)
         if said is None:
+            main = next(iter(self._told.values()), None)
+            if main and main.report:
+                raise SetupError("the jail has ended with its main program")
             raise SetupError("the jail's init was killed from outside, or its zygote was")
         body = said.body
         event = body["event"]
@@ -163,6 +168,11 @@ class Handle:
         elif event == "exited":
             told.report = body
             told.layer = said.fds[0] if said.fds else None
+
+
+def _release(told: Told) -> None:
+    for fd in (told.out, told.err, *(() if told.layer is None else (told.layer,))):
+        os.close(fd)
 
 
 def _file(content: bytes) -> int:

@@ -124,6 +124,7 @@ class Jail:
         number = self._count
         self._handle.run(number, command(spec, self._view, self._bounds, self._main.idmap, self._main.idmap), spec.stdin)
         result = self._gather(spec, number, self._handle.ended(number))
+        self._handle.forget(number)
         if check and not result.ok:
             raise ProgramFailed(result.report())
         return result
@@ -197,7 +198,8 @@ class Jail:
         if step == EXECUTE:
             return self._explain(spec, number, b"") or StartError(path, os.strerror(number), errno=number)
         if step.startswith("enter the working directory"):
-            return StartError(spec.command()[0], f"its working directory {path!r}: {os.strerror(number)}", "Declare it: Directory(...)", number)
+            workdir = spec.workdir or (spec.image.workdir if spec.image else None) or "/"
+            return StartError(spec.command()[0], f"its working directory {workdir!r}: {os.strerror(number)}", f"Declare Directory({workdir!r}).", number)
         raise SetupError(f"{step}{f' ({path})' if path else ''}", number)
 
     def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:

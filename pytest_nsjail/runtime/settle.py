@@ -22,6 +22,8 @@ from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.mount import Bind
 
+# The jail's init reads and writes here too.
+_OWN = ("/proc", "/dev", "/dev/pts", *(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")))
 _MANY_IDS = "As root any ids can be had; as a plain user, with newuidmap (Debian's package uidmap) and a range of yours in /etc/subuid and /etc/subgid"
 
 
@@ -59,12 +61,14 @@ def _mode(declaration: object, path: str) -> int:
 def root_view(spec: JailSpec, rootfs: str) -> FileView:
     """The root that the program will see: the image, and what is mounted in it.
 
-    :raises SpecError: for a mount of a file on a directory, or the other way round.
+    :raises SpecError: for a mount of a file on a directory, or the other way round, and for one on what the jail itself stands on.
     """
     view: FileView = RootedView(rootfs)
     binds: dict[str, tuple[FileView, str]] = {}
     for mount in spec.mounts:
         target = _physical(view, str(mount.target))
+        if target in _OWN or target.startswith("/proc/"):
+            raise SpecError(repr(mount), f"the target is the jail's own {target}", "Mount it elsewhere; a device is given by devices=['/dev/fuse'].")
         seen: tuple[FileView, str] = (HostView(), os.path.realpath(mount.source)) if isinstance(mount, Bind) else (EmptyView(), "/")
         there, given = view.lstat(target), seen[0].lstat(seen[1])
         if there and given and (there.kind is Kind.DIRECTORY) != (given.kind is Kind.DIRECTORY):
