@@ -46,3 +46,10 @@ class Command(NamedTuple):
         """From the wire, where tuples became lists."""
         uids, gids, setgroups = encoded.pop("idmap")
         return cls(**encoded, idmap=IdMap(tuple(Range(*one) for one in uids), tuple(Range(*one) for one in gids), setgroups))
+
+
+# What the processes of a jail run through before they are asked, see Init._rehearse.
+REHEARSAL = Command(
+    argv=("true",), programs=("/bin/true",), env={"PATH": "/bin"}, workdir="/", uid=0, gid=0, groups=(), idmap=IdMap((Range(0, 0, 1),), (Range(0, 0, 1),), False),
+    rlimits=(), watch={}, timeout=None, grace=1.0, stdin=False,
+)

@@ -161,9 +161,10 @@ class Handle:
                 told.leftovers.append(Process(body["pid"], said.pid, tuple(body["argv"])))
             return
         told = self._told[body["number"]]
-        if event == "started":
+        if event == "born":
             told.host_pid = said.pid
         elif event == "failed":
+            told.host_pid = 0
             told.failure = (body["step"], body["errno"], body["path"])
         elif event == "exited":
             told.report = body

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
-from pytest_nsjail.jail.command import Command
-from pytest_nsjail.jail.payload import Door, Waiting
+from pytest_nsjail.jail.command import REHEARSAL, Command
+from pytest_nsjail.jail.payload import Door, Payload
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.steps import Step, decode, describe
@@ -49,7 +49,6 @@ class Init:
         self._base = base
         self._runs: dict[int, Run] = {}
         self._main: Run | None = None
-        self._waiting: Waiting | None = None
         self._door: Door | None = None
         self._groups: list[int] = []
         self._usage = [0.0, 0.0, 0]
@@ -61,7 +60,7 @@ class Init:
             syscall.set_process_name("nsjail-init")
             failure = self._perform(self._base)
             if failure is None:
-                self._waiting = Waiting(None)
+                self._rehearse()
             self._tell(failure or {"event": "prepared"})
             if failure is not None:
                 os._exit(0)
@@ -85,6 +84,27 @@ class Init:
             where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
             self._tell({"event": "broken", "error": f"{type(error).__name__}: {error}{where}"})
         os._exit(1)
+
+    def _rehearse(self) -> None:
+        """Do once, without effect, what will be done when somebody waits for it.
+
+        After a fork the first write to a page copies it, and Python writes to the reference counts of all it touches: a millisecond in all,
+        that is better spent before anybody has asked.
+        """
+        ours, theirs = wire.pair()
+        wire.send(ours, {"do": "", "command": REHEARSAL.encode()}, (self._site.upper,), pid=os.getpid())
+        if said := wire.receive(theirs):
+            Command.decode(said.body["command"])
+            os.close(said.fds[0])
+        ours.close()
+        theirs.close()
+        payload = Payload(REHEARSAL, None)
+        payload.close()
+        Run(0, 0, REHEARSAL, [])
+        scan(self._site.upper, self._site.upper, self._site.made)
+        self._full()
+        self._reap()
+        self._patience()
 
     def _perform(self, steps: Sequence[Step]) -> dict[str, Any] | None:
         for step in steps:
@@ -142,28 +162,27 @@ class Init:
             self._settle()
         if self._main is not None and self._door is None:
             self._door = Door.of(self._main.pid)
-        payload, self._waiting = self._waiting or Waiting(self._door), None
-        streams = payload.streams
-        failure = payload.start(command, self._groups)
-        pumps = [Pump(streams.out, out, outward=True), Pump(streams.err, err, outward=True)]
-        if source is None:
-            os.close(streams.into)
-        else:
-            pumps.append(Pump(source, streams.into, outward=False))
+        payload = Payload(command, self._door)
+        failure = payload.start(self._groups)
+        if failure is None:
+            # Told while the kernel loads the program, so that nobody waits for the telling.
+            self._tell({"event": "born", "number": number}, pid=payload.pid)
+            failure = payload.executed()
         if failure is not None:
-            os.waitpid(payload.pid, 0)
-            for pump in pumps:
-                pump.close()
+            for fd in (out, err, *(() if source is None else (source,))):
+                os.close(fd)
             self._tell({"event": "failed", "number": number, "step": failure.step, "errno": failure.errno, "path": command.programs[0]})
             if self._main is None:
                 os._exit(0)
             return
+        pumps = [Pump(payload.out, out, outward=True), Pump(payload.err, err, outward=True)]
+        if source is not None:
+            pumps.append(Pump(source, payload.into, outward=False))
         run = Run(number, payload.pid, command, pumps)
         self._runs[number] = run
         self._main = self._main or run
         for pump in pumps:
             self._poll.register(pump.fd, pump.events)
-        self._tell({"event": "started", "number": number}, pid=run.pid)
 
     def _settle(self) -> None:
         """Let go of what was the host's: the standard streams become the jail's own null device."""

@@ -14,6 +14,7 @@ from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.plan import World, base
 from pytest_nsjail.jail.steps import encode
 from pytest_nsjail.kernel import capability, idmap, procfs
+from pytest_nsjail.kernel.advice import explained
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[2]); from pytest_nsjail.jail.zygote import main; main(int(sys.argv[1]))"
 
@@ -29,7 +30,7 @@ class Launcher:
     def __init__(self, stage: str) -> None:
         privileged = capability.has(capability.SYS_ADMIN)
         self.world = World(stage, privileged, privileged and idmap.in_initial_namespace(), procfs.writable_by_root() if privileged else ())
-        self.ids = idmap.IdMap(idmap.own("uid"), idmap.own("gid"), True) if privileged else idmap.rootless()
+        self.ids = idmap.IdMap(idmap.own("uid"), idmap.own("gid"), idmap.may_set_groups()) if privileged else idmap.rootless()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._said = -1
@@ -90,7 +91,7 @@ class Launcher:
             raise SetupError("the jail's init died while it was made")
         if ready.body["event"] == "broken":
             raise SetupError(f"the jail's init failed: {ready.body['error']}")
-        raise SetupError(ready.body["step"], ready.body["errno"])
+        raise explained(SetupError(ready.body["step"], ready.body["errno"]))
 
     def _start(self) -> None:
         ours, theirs = wire.pair()
@@ -110,7 +111,7 @@ class Launcher:
                 idmap.write(self._keeper.pid, self.ids)
             except OSError as error:
                 self.close()
-                raise SetupError(f"map the ids of the user namespace: {error.strerror}", error.errno) from error
+                raise explained(SetupError(f"map the ids of the user namespace: {error.strerror}", error.errno)) from error
             wire.send(ours, {"event": "mapped"})
         self._receive()
 
@@ -121,7 +122,7 @@ class Launcher:
             raise self._gone()
         if said.body["event"] == "failed":
             self.close()
-            raise SetupError(said.body["step"], said.body["errno"])
+            raise explained(SetupError(said.body["step"], said.body["errno"]))
         return said
 
     def _gone(self) -> SetupError:

@@ -1,22 +1,21 @@
-"""The payload: forked by the init before anybody has asked, it waits in its own user namespace for what it is to become.
-
-The order: a session of its own, the user namespace, then the wait. With the order come the id map (which only the init may write), the
-control groups, and the cgroup namespace that hides them; limits, ids, no_new_privs, the working directory, and the program.
-"""
+"""The payload: from a child of the init to the program, as a list of system calls in the order the kernel wants."""
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
 import resource
 import signal
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.kernel import idmap, keyring, syscall
+from pytest_nsjail.kernel import idmap, syscall
+from pytest_nsjail.kernel.spawn import Call, Child, numbers, string, strings
 
 EXECUTE = "execute the program"
+_JOIN_SESSION_KEYRING = 1
+_SIG_SETMASK = 2
 
 
 class Door(NamedTuple):
@@ -41,155 +40,113 @@ class Failed(NamedTuple):
     errno: int
 
 
-class Streams(NamedTuple):
-    """A payload's ends of its streams, and the init's."""
+class Payload:
+    """A child of the init, on its way to become its program.
 
-    stdin: int
-    stdout: int
-    stderr: int
-    into: int
-    out: int
-    err: int
+    Its streams are pipes made here, in the jail, so that no descriptor of the host's ever gets into its hands.
 
-    @classmethod
-    def make(cls) -> Streams:
-        """Three pipes, made in the jail, so that no descriptor of the host's ever gets there."""
-        stdin, into = os.pipe2(os.O_CLOEXEC)
-        out, stdout = os.pipe2(os.O_CLOEXEC)
-        err, stderr = os.pipe2(os.O_CLOEXEC)
-        return cls(stdin, stdout, stderr, into, out, err)
-
-
-class Waiting:
-    """A payload that waits for its order.
-
-    :param door: the first payload's namespaces, or None for the first, which makes them.
-    :ivar pid: inside the jail.
-    :ivar streams: the init's ends are the caller's after :meth:`start`; the payload's are closed by it.
+    :param door: the first payload's namespaces, or None for the first, which is born into its own.
+    :ivar pid: inside the jail; 0 before :meth:`start`.
+    :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`start`.
     """
 
-    def __init__(self, door: Door | None) -> None:
-        self.streams = Streams.make()
-        # Up goes one line: that the namespace is there. Then silence, for the pipe closes on exec, or what failed.
-        self._up, tell = os.pipe2(os.O_CLOEXEC)
-        order, self._down = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self._up)
-            os.close(self._down)
-            _become(self.streams, door, tell, order)
-        os.close(tell)
-        os.close(order)
-        self._door = door
-        said = os.read(self._up, 256)
-        self._failed = None if said == b"\n" else _failure(said)
+    def __init__(self, command: Command, door: Door | None) -> None:
+        self._command, self._door = command, door
+        # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
+        self._up, self._silence = os.pipe2(os.O_CLOEXEC)
+        self._wait, self._go = os.pipe2(os.O_CLOEXEC)
+        self.out, self._stdout = os.pipe2(os.O_CLOEXEC)
+        self.err, self._stderr = os.pipe2(os.O_CLOEXEC)
+        self._stdin, self.into = os.pipe2(os.O_CLOEXEC) if command.stdin else (os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), -1)
+        self._child = Child(_calls(command, self._wait, (self._stdin, self._stdout, self._stderr), door))
 
-    def start(self, command: Command, groups: Sequence[int]) -> Failed | None:
-        """Let it become a program, and see that it did.
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def start(self, groups: Sequence[int]) -> Failed | None:
+        """Bear it and let it go.
 
         :param groups: descriptors of the control groups' cgroup.procs that it joins.
-        :return: None, or why it did not; then it is dead, and to be reaped.
+        :return: why there is none.
         """
-        step = "join the control groups"
+        step = "start the payload (clone)"
         try:
-            if self._failed:
-                return self._failed
+            self._child.bear(0 if self._door else syscall.CLONE_NEWUSER)
+            step = "join the control groups"
             for group in groups:
                 os.write(group, str(self.pid).encode())
+            idmaps = self._command.idmap
             if self._door is None:
                 step = "map the user namespace"
-                idmap.write(self.pid, command.idmap)
-            uid, gid = idmap.outside(command.idmap.uids, command.uid), idmap.outside(command.idmap.gids, command.gid)
+                # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)), and the child shares
+                # our memory, to which that belongs. Nobody else is in the jail yet who could look into it.
+                syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
+                try:
+                    idmap.write(self.pid, idmaps)
+                finally:
+                    syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
             # Programs reopen /dev/stdout; for that the pipe has to be theirs.
-            for fd in self.streams[:3]:
-                os.fchown(fd, uid, gid)
-            with open(self._down, "wb") as order:
-                self._down = -1
-                order.write(json.dumps(command.encode()).encode())
-            said = os.read(self._up, 256)
-            return _failure(said) if said else None
+            owner = idmap.outside(idmaps.uids, self._command.uid), idmap.outside(idmaps.gids, self._command.gid)
+            for fd in (self._stdout, self._stderr, *((self._stdin,) if self._command.stdin else ())):
+                os.fchown(fd, *owner)
+            os.write(self._go, b"\0")
         except OSError as error:
-            os.kill(self.pid, signal.SIGKILL)
+            if self.pid:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            self.close()
             return Failed(step, error.errno or 0)
-        finally:
-            for fd in (*self.streams[:3], self._up, self._down):
-                if fd >= 0:
-                    os.close(fd)
+        return None
+
+    def executed(self) -> Failed | None:
+        """Wait until it is its program.
+
+        :return: why it is not; it is reaped then.
+        """
+        os.close(self._silence)
+        self._silence = -1
+        os.read(self._up, 1)
+        failure = self._child.failure()
+        if failure is None:
+            self._close(self._up, self._wait, self._go, self._stdin, self._stdout, self._stderr)
+            return None
+        os.waitpid(self.pid, 0)
+        self.close()
+        return Failed(failure[0].step, failure[1])
+
+    def close(self) -> None:
+        """Close every stream of one that did not become its program."""
+        self._close(self._up, self._silence, self._wait, self._go, self._stdin, self._stdout, self._stderr, self.into, self.out, self.err)
+
+    def _close(self, *fds: int) -> None:
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
 
-def _failure(said: bytes) -> Failed:
-    step, _, errno = said.decode(errors="replace").strip().rpartition(" ")
-    return Failed(step or "start the payload", int(errno) if errno.isdigit() else 0)
-
-
-def _become(streams: Streams, door: Door | None, tell: int, order: int) -> NoReturn:
-    """In the child: never returns."""
-    step = "start the payload"
-    try:
-        os.setsid()
-        for fd in streams[3:]:
-            os.close(fd)
-        os.chdir("/")
-        step = "enter the user namespace"
-        if door is None:
-            # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)). Nobody else is
-            # in the jail yet who could look into this one.
-            syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
-            syscall.unshare(syscall.CLONE_NEWUSER)
-        else:
-            syscall.setns(door.user, syscall.CLONE_NEWUSER)
-        # What one jail keeps in its session's keyring is not for the next.
-        keyring.forget_keys()
-        os.write(tell, b"\n")
-        with open(order, "rb") as file:
-            ordered: dict[str, Any] = json.loads(file.read() or b"{}")
-        if not ordered:
-            os._exit(0)
-        command = Command.decode(ordered)
-        step = "enter the cgroup namespace"
-        if door is None:
-            syscall.unshare(syscall.CLONE_NEWCGROUP)
-        else:
-            syscall.setns(door.cgroup, syscall.CLONE_NEWCGROUP)
-        step = "take its standard streams"
-        if command.stdin:
-            os.dup2(streams.stdin, 0)
-        else:
-            os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
-        os.dup2(streams.stdout, 1)
-        os.dup2(streams.stderr, 2)
-        step = "set the limits"
-        for number, soft, hard in command.rlimits:
-            most = resource.getrlimit(number)[1]
-            hard = hard if most == resource.RLIM_INFINITY else min(hard, most)
-            resource.setrlimit(number, (min(soft, hard), hard))
-        step = f"become user {command.uid}, group {command.gid}"
-        if command.idmap.setgroups:
-            os.setgroups(command.groups)
-        os.setresgid(command.gid, command.gid, command.gid)
-        os.setresuid(command.uid, command.uid, command.uid)
-        syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
-        step = f"enter the working directory {command.workdir}"
-        os.chdir(command.workdir)
-        os.umask(0o022)
-        step = EXECUTE
-        signal.set_wakeup_fd(-1)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _execute(command)
-    except OSError as error:
-        os.write(tell, f"{step} {error.errno or 0}".encode())
-    except BaseException as error:
-        os.write(tell, f"{step}: {type(error).__name__} {error}"[:240].encode() + b" 0")
-    os._exit(127)
-
-
-def _execute(command: Command) -> None:
-    """Execute the first of the programs that there is; of the refusals, one that found a file says more than one that found none."""
-    refusal: OSError | None = None
-    for program in command.programs:
-        try:
-            os.execve(program, command.argv, command.env)
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            refusal = error if refusal is None or isinstance(error, PermissionError) else refusal
-    if refusal:
-        raise refusal
+def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door | None) -> list[Call]:
+    argv, env = strings(command.argv), strings([f"{name}={value}" for name, value in command.env.items()])
+    calls = [Call("wait for its order", "read", (wait, ctypes.c_char(), 1)), Call("begin a session", "setsid")]
+    if door is None:
+        calls.append(Call("unshare the cgroup namespace", "unshare", (syscall.CLONE_NEWCGROUP,)))
+    else:
+        calls.append(Call("enter the user namespace", "setns", (door.user, syscall.CLONE_NEWUSER)))
+        calls.append(Call("enter the cgroup namespace", "setns", (door.cgroup, syscall.CLONE_NEWCGROUP)))
+    # What one jail keeps in its session's keyring is not for the next. Best effort, see kernel.keyring.
+    calls.append(Call("join a keyring", "keyctl", (_JOIN_SESSION_KEYRING, 0), may_fail=True))
+    calls += [Call("take its standard streams", "dup3", (fd, number, 0)) for number, fd in enumerate(stdio)]
+    for number, soft, hard in command.rlimits:
+        most = resource.getrlimit(number)[1]
+        hard = hard if most == resource.RLIM_INFINITY else min(hard, most)
+        calls.append(Call("set the limits", "prlimit64", (0, number, numbers(ctypes.c_uint64, (min(soft, hard), hard)), 0)))
+    who = f"become user {command.uid}, group {command.gid}"
+    if command.idmap.setgroups:
+        calls.append(Call(who, "setgroups", (len(command.groups), numbers(ctypes.c_uint32, command.groups))))
+    calls += [Call(who, "setresgid", (command.gid,) * 3), Call(who, "setresuid", (command.uid,) * 3)]
+    calls.append(Call("give up new privileges", "prctl", (syscall.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
+    calls.append(Call(f"enter the working directory {command.workdir}", "chdir", (string(command.workdir),)))
+    calls.append(Call("set the umask", "umask", (0o022,)))
+    calls.append(Call("unblock signals", "rt_sigprocmask", (_SIG_SETMASK, ctypes.c_uint64(0), 0, 8)))
+    calls += [Call(EXECUTE, "execve", (string(program), argv, env), may_fail=True) for program in command.programs]
+    return calls

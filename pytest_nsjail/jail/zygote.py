@@ -24,7 +24,7 @@ from typing import NoReturn
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.init import Init
 from pytest_nsjail.jail.steps import decode
-from pytest_nsjail.kernel import cgroup, keyring, mounts, syscall
+from pytest_nsjail.kernel import cgroup, keyring, mounts, spawn, syscall
 
 
 def main(fd: int) -> NoReturn:
@@ -107,6 +107,7 @@ class _Zygote:
         """Until pytest's end of the socket is closed."""
         syscall.prctl(syscall.PR_SET_PDEATHSIG, signal.SIGKILL)
         syscall.set_process_name("nsjail-zygote")
+        spawn.prepare()
         # The collector would touch, and so copy, every page in every child.
         gc.collect()
         gc.freeze()

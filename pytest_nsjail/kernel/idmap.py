@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -32,6 +29,12 @@ def own(kind: str = "uid") -> tuple[Range, ...]:
     """This process's own map, ``uid`` or ``gid``."""
     with open(f"/proc/self/{kind}_map", encoding="ascii") as lines:
         return tuple(Range(*map(int, line.split())) for line in lines)
+
+
+def may_set_groups() -> bool:
+    """Whether setgroups(2) is allowed in this process's user namespace; once denied, it is in every one below it as well."""
+    with open("/proc/self/setgroups", encoding="ascii") as said:
+        return said.read().strip() == "allow"
 
 
 def in_initial_namespace() -> bool:
@@ -64,6 +67,9 @@ def rootless() -> IdMap:
 
     Without newuidmap(1) or without a range in /etc/subuid (subuid(5)) it holds the caller alone.
     """
+    # Here and below: the zygote imports this file too, and never runs a program; what it does not import its children need not copy.
+    import shutil
+
     uid, gid = os.geteuid(), os.getegid()
     uids, gids = (_subordinate(file, uid) for file in ("/etc/subuid", "/etc/subgid"))
     if uids and gids and shutil.which("newuidmap") and shutil.which("newgidmap"):
@@ -72,6 +78,8 @@ def rootless() -> IdMap:
 
 
 def _subordinate(file: str, uid: int) -> tuple[Range, ...]:
+    import pwd
+
     names = {str(uid)}
     try:
         names.add(pwd.getpwuid(uid).pw_name)
@@ -125,6 +133,8 @@ def _put(path: str, content: str) -> None:
 
 
 def _run(program: str, pid: int | str, ranges: Sequence[Range]) -> None:
+    import subprocess
+
     numbers = [str(number) for line in ranges for number in line]
     ran = subprocess.run([program, str(pid), *numbers], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if ran.returncode:

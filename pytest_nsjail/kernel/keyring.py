@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import platform
+import os
 
 from pytest_nsjail.kernel.syscall import syscall
 
@@ -17,7 +17,7 @@ def forget_keys() -> None:
     A kernel without keys has nothing to leak, and a container's filter that refuses keyctl(2) refuses it to the jail too.
     """
     try:
-        syscall("keyctl", _KEYCTL[platform.machine()], _JOIN_SESSION_KEYRING, None)
+        syscall("keyctl", _KEYCTL[os.uname().machine], _JOIN_SESSION_KEYRING, None)
     except (KeyError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EDQUOT):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -88,9 +87,9 @@ def set_process_name(name: str) -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make ``new_root`` the root mount of this namespace, see pivot_root(2)."""
-    number = _PIVOT_ROOT.get(platform.machine())
+    number = _PIVOT_ROOT.get(os.uname().machine)
     if number is None:
-        raise OSError(38, f"pivot_root: its number on {platform.machine()} is not known here")
+        raise OSError(38, f"pivot_root: its number on {os.uname().machine} is not known here")
     syscall("pivot_root", number, os.fsencode(new_root), os.fsencode(put_old), path=new_root)
 
 

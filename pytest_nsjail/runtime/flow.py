@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from pytest_nsjail.errors import ProgramFailed
-from pytest_nsjail.fileview import Stat
+from pytest_nsjail.fileview import FileView, Stat
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import bound
@@ -25,7 +25,7 @@ from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.jail import Jail, command
 from pytest_nsjail.runtime.result import Result
-from pytest_nsjail.runtime.settle import check_program, check_sources, identify, root_view
+from pytest_nsjail.runtime.settle import Identity, check_program, check_sources, identify, root_view
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency, Directory
 from pytest_nsjail.spec.jail import ImageSpec, JailSpec
@@ -53,6 +53,7 @@ class Runtime:
         self._adjust, self._finished = adjust, finished
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
+        self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -97,6 +98,7 @@ class Runtime:
             result = jail.wait()
         finally:
             jail.close()
+            self._launcher.ahead()
         if check and not result.ok:
             raise ProgramFailed(result.report())
         return result
@@ -145,17 +147,27 @@ class Runtime:
             self._implicit[path] = image, tuple((content.path, stat) for content in contents if (stat := host.lstat(content.path)))
         return image
 
+    def _settle(self, spec: JailSpec, image: Image) -> tuple[FileView, Identity]:
+        """Look up in the root what the declaration names. A root file system never changes, so that its answers are kept."""
+        key = None if spec.mounts else (image.rootfs.path, spec.command()[0], spec.environment().get("PATH"), spec.directory(), spec.account())
+        settled = self._settled.get(key) if key else None
+        if settled is None:
+            view = root_view(spec, image.rootfs.path)
+            check_program(spec, view)
+            settled = view, identify(spec.account(), view, self._launcher.ids)
+            if key:
+                self._settled[key] = settled
+        return settled
+
     def _launch(self, spec: JailSpec, image: Image) -> Jail:
-        view = root_view(spec, image.rootfs.path)
-        check_program(spec, view, spec.workdir or image.spec.workdir or "/")
+        view, identity = self._settle(spec, image)
         with self._lock:
             name = str(next(self._numbers))
-            world, ids = self._launcher.world, self._launcher.ids
-            identity = identify(spec.user or image.spec.user, view, ids)
+            world = self._launcher.world
             bounds = bound(spec.limits, self._hierarchy, session=os.getpid(), name=name, exempt=world.initial and identity.uid == 0)
             doors: list[int] = []
             try:
-                main = command(spec, view, bounds, ids)
+                main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
                 handle = Handle(self._launcher.prepare(spec.network))
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=self._finished)
@@ -171,5 +183,4 @@ class Runtime:
             finally:
                 for door in doors:
                     os.close(door)
-            self._launcher.ahead()
         return jail

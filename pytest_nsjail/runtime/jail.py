@@ -17,13 +17,13 @@ from pytest_nsjail.jail.handle import Handle, Process, Told
 from pytest_nsjail.jail.outcome import Usage, interpret, usage
 from pytest_nsjail.jail.payload import EXECUTE
 from pytest_nsjail.jail.status import Exited, NotStarted
-from pytest_nsjail.kernel.idmap import IdMap
+from pytest_nsjail.kernel.advice import explained
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
 from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.result import Result
-from pytest_nsjail.runtime.settle import identify, programs
+from pytest_nsjail.runtime.settle import Identity, identify, programs
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.jail import JailSpec
 
@@ -34,19 +34,14 @@ _MAIN = 1
 _NOT_FOUND = 127
 
 
-def command(spec: JailSpec, view: FileView, bounds: Bounds, world: IdMap, joined: IdMap | None = None) -> Command:
-    """A declaration's program, with everything about it looked up in the root.
-
-    :param world: the ids that jails here can have.
-    :param joined: the id map of the running jail that it enters, if it does.
-    """
-    identity = identify(spec.user or (spec.image.user if spec.image else None), view, world, joined)
+def command(spec: JailSpec, identity: Identity, bounds: Bounds) -> Command:
+    """A declaration's program, to be sent to the init."""
     env = spec.environment()
     return Command(
         argv=spec.command(),
         programs=programs(spec.command()[0], env),
         env=env,
-        workdir=spec.workdir or (spec.image.workdir if spec.image else None) or "/",
+        workdir=spec.directory(),
         uid=identity.uid,
         gid=identity.gid,
         groups=identity.groups,
@@ -122,7 +117,7 @@ class Jail:
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         self._count += 1
         number = self._count
-        self._handle.run(number, command(spec, self._view, self._bounds, self._main.idmap, self._main.idmap), spec.stdin)
+        self._handle.run(number, command(spec, identify(spec.account(), self._view, self._main.idmap, self._main.idmap), self._bounds), spec.stdin)
         result = self._gather(spec, number, self._handle.ended(number))
         self._handle.forget(number)
         if check and not result.ok:
@@ -200,7 +195,7 @@ class Jail:
         if step.startswith("enter the working directory"):
             workdir = spec.workdir or (spec.image.workdir if spec.image else None) or "/"
             return StartError(spec.command()[0], f"its working directory {workdir!r}: {os.strerror(number)}", f"Declare Directory({workdir!r}).", number)
-        raise SetupError(f"{step}{f' ({path})' if path else ''}", number)
+        raise explained(SetupError(f"{step}{f' ({path})' if path else ''}", number))
 
     def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:
         path = spec.environment().get("PATH", DEFAULT_PATH)

@@ -123,11 +123,12 @@ def programs(argv0: str, env: dict[str, str]) -> tuple[str, ...]:
     return (argv0,) if "/" in argv0 else tuple(lookup.candidates(argv0, env.get("PATH", lookup.DEFAULT_PATH)))
 
 
-def check_program(spec: JailSpec, view: FileView, workdir: str) -> None:
+def check_program(spec: JailSpec, view: FileView) -> None:
     """See that the program and its working directory are there at all.
 
     :raises ResolveError: where one is not; it names what would bring it.
     """
+    workdir = spec.directory()
     walk = Walker(view).walk(workdir)
     if (walk.stat is None or walk.stat.kind is not Kind.DIRECTORY) and workdir not in ("/dev", "/proc", "/tmp", "/dev/shm"):
         raise ResolveError(f"workdir={workdir!r}: {'nothing is there' if walk.stat is None else 'it is no directory'}", f"Declare Directory({workdir!r}).")

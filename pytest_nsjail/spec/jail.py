@@ -142,6 +142,14 @@ class JailSpec:
         """The whole argument list: the image's entrypoint, then the argv or the image's cmd."""
         return (*self.image.entrypoint, *(self.argv or self.image.cmd)) if self.image else self.argv
 
+    def directory(self) -> str:
+        """The program's working directory: its own, the image's, or the root."""
+        return self.workdir or (self.image.workdir if self.image else None) or "/"
+
+    def account(self) -> str | None:
+        """Who the program runs as: its own user, or the image's; None for root."""
+        return self.user or (self.image.user if self.image else None)
+
     def environment(self) -> dict[str, str]:
         """Every variable the program gets, and no other."""
         return {**dict(self.image.env if self.image else ()), **dict(self.env)}

@@ -1,0 +1,187 @@
+"""A child process that is a list of system calls, the last of which is execve(2).
+
+A fork of a Python process copies every page that Python then writes a reference count to, in the child and in the parent: a millisecond
+before the child has done anything. This child shares the parent's memory (CLONE_VM, clone(2)), runs no Python, and so copies nothing: a few
+instructions on a stack of its own walk through a table of calls. Where those instructions are not written for the machine, a plain
+fork walks through the same table.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from pytest_nsjail.kernel.syscall import libc, number_or_raise, syscall
+
+_CLONE_VM = 0x100
+_STACK = 64 * 1024
+_UNTOUCHED = 1 << 62
+
+# arch/x86/entry/syscalls/syscall_64.tbl, and include/uapi/asm-generic/unistd.h for all younger machines.
+_X86_64 = {
+    "read": 0, "rt_sigprocmask": 14, "clone": 56, "execve": 59, "chdir": 80, "umask": 95, "setsid": 112, "setgroups": 116, "setresuid": 117,
+    "setresgid": 119, "prctl": 157, "exit_group": 231, "keyctl": 250, "unshare": 272, "dup3": 292, "prlimit64": 302, "setns": 308,
+}
+_GENERIC = {
+    "read": 63, "rt_sigprocmask": 135, "clone": 220, "execve": 221, "chdir": 49, "umask": 166, "setsid": 157, "setgroups": 159, "setresuid": 147,
+    "setresgid": 149, "prctl": 167, "exit_group": 94, "keyctl": 219, "unshare": 97, "dup3": 24, "prlimit64": 261, "setns": 268,
+}
+_NUMBERS = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
+
+# The walk for x86-64, called with the table's address:
+#         mov   rbx, rdi              ; the first row
+#   next: mov   rax, [rbx]            ; its number, negative at the end
+#         test  rax, rax
+#         js    end
+#         mov   rdi, [rbx+8]          ; six arguments
+#         mov   rsi, [rbx+16]
+#         mov   rdx, [rbx+24]
+#         mov   r10, [rbx+32]
+#         mov   r8, [rbx+40]
+#         mov   r9, [rbx+48]
+#         syscall
+#         mov   [rbx+56], rax         ; its result
+#         test  rax, rax
+#         jns   go
+#         cmp   qword [rbx+64], 0     ; may it fail?
+#         je    end
+#   go:   add   rbx, 72
+#         jmp   next
+#   end:  mov   edi, 127
+#         mov   eax, 231              ; exit_group
+#         syscall
+_WALK_X86_64 = bytes.fromhex(
+    "4889fb488b034885c07830488b7b08488b7310488b53184c8b53204c8b43284c8b4b300f05488943384885c0790748837b400074064883c348ebc8bf7f000000b8e70000000f05"
+)
+
+
+class Call(NamedTuple):
+    """One system call of a child.
+
+    :param step: what it is for, in words.
+    :param name: the call.
+    :param arguments: ints, or ctypes objects that are passed by their address.
+    :param may_fail: whether the child goes on when it fails.
+    """
+
+    step: str
+    name: str
+    arguments: tuple[object, ...] = ()
+    may_fail: bool = False
+
+
+class _Row(ctypes.Structure):
+    _fields_ = [("number", ctypes.c_int64), ("arguments", ctypes.c_int64 * 6), ("result", ctypes.c_int64), ("may_fail", ctypes.c_int64)]
+
+
+class Child:
+    """A child that walks through its calls, once it is born.
+
+    :ivar pid: its process id; 0 before.
+    :raises OSError: ENOSYS for a machine whose call numbers are not known here.
+    """
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.pid = 0
+        machine = os.uname().machine
+        if machine not in _NUMBERS:
+            raise OSError(38, f"spawn: the call numbers of {machine} are not known here")
+        self._calls = calls
+        # Shared, so that the results are seen here even from a child with memory of its own.
+        self._memory = mmap.mmap(-1, ctypes.sizeof(_Row) * (len(calls) + 1))
+        self._table = (_Row * (len(calls) + 1)).from_buffer(self._memory)
+        for row, call in zip(self._table, calls):
+            row.number = _NUMBERS[machine][call.name]
+            row.result = _UNTOUCHED
+            row.may_fail = call.may_fail
+            for place, argument in enumerate(call.arguments):
+                row.arguments[place] = argument if isinstance(argument, int) else ctypes.addressof(argument)  # type: ignore[arg-type]
+        self._table[len(calls)].number = -1
+
+    def bear(self, flags: int, *, native: bool = True) -> None:
+        """Start it.
+
+        :param flags: CLONE_NEW* namespaces that it is born into.
+        :param native: whether the instructions for this machine are used, where there are any.
+        :raises OSError: from clone(2).
+        """
+        walk = prepare() if native else None
+        # No handler of Python's may run in a child that shares this memory; the calls end by clearing the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.pid = self._clone(walk, flags) if walk else self._fork(flags)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _clone(self, walk: int, flags: int) -> int:
+        self._stack = mmap.mmap(-1, _STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        top = ctypes.addressof(ctypes.c_char.from_buffer(self._stack)) + _STACK
+        return number_or_raise(_clone(walk, top & ~15, flags | _CLONE_VM | signal.SIGCHLD, ctypes.addressof(self._table)), "clone")
+
+    def _fork(self, flags: int) -> int:
+        # By the bare call, for os.fork() makes no namespaces; one thread holds no lock that another could have left locked.
+        pid = syscall("clone", _NUMBERS[os.uname().machine]["clone"], flags | signal.SIGCHLD, 0, 0, 0, 0)
+        if pid == 0:
+            for row in self._table:
+                if row.number < 0:
+                    break
+                try:
+                    row.result = syscall("", row.number, *row.arguments)
+                except OSError as error:
+                    row.result = -(error.errno or 1)
+                    if not row.may_fail:
+                        break
+            os._exit(127)
+        return pid
+
+    def failure(self) -> tuple[Call, int] | None:
+        """The call that ended it, and the errno; None for one that became its program. To be asked when it has done one or the other."""
+        refusal: tuple[Call, int] | None = None
+        for row, call in zip(self._table, self._calls):
+            if row.result < 0 and not row.may_fail:
+                return call, -row.result
+            if call.name == "execve":
+                if row.result == _UNTOUCHED:
+                    return None
+                # Of several refusals, one that found a file says more than one that found none (execvp(3)).
+                if refusal is None or -row.result not in (2, 20):
+                    refusal = call, -row.result
+        return refusal
+
+
+_clone = libc("clone", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_code: list[mmap.mmap] = []
+
+
+def prepare() -> int | None:
+    """The address of this machine's walk, made once, before the processes that use it are forked; None where there is none, or where the kernel maps no code for us (SELinux's execmem)."""
+    if os.uname().machine != "x86_64" or sys.maxsize < 2**32:
+        return None
+    if not _code:
+        try:
+            code = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        except OSError:
+            return None
+        code.write(_WALK_X86_64)
+        _code.append(code)
+    return ctypes.addressof(ctypes.c_char.from_buffer(_code[0]))
+
+
+def strings(values: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
+    """A NULL-terminated array of C strings, as execve(2) takes it."""
+    return (ctypes.c_char_p * (len(values) + 1))(*(os.fsencode(value) for value in values), None)
+
+
+def string(value: str) -> ctypes.Array[ctypes.c_char]:
+    """A C string."""
+    return ctypes.create_string_buffer(os.fsencode(value))
+
+
+def numbers(kind: Callable[..., ctypes._SimpleCData[int]], values: Sequence[int]) -> object:
+    """An array of C integers."""
+    return (kind * len(values))(*values)  # type: ignore[operator]
