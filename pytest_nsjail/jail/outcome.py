@@ -12,6 +12,7 @@ from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.spec.limits import Limits
 
 _EMFILE = (os.strerror(24), "EMFILE")
+_EAGAIN = (os.strerror(11), "EAGAIN")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def _exceeded(
     # A shell tells its child's signal as 128 + its number.
     died_of = how.signal if isinstance(how, Signaled) else how.code - 128
     failed = how != Exited(0)
+    said = stderr.decode(errors="replace")
     found = []
     if report["timed_out"]:
         found.append(Exceeded("timeout", f"it ran longer than {timeout:g} s"))
@@ -77,6 +79,9 @@ def _exceeded(
         found.append(Exceeded("processes", f"the kernel refused {counters.forks_refused} more than {limits.processes} at once"))
     elif "processes" in report["exceeded"] and failed:
         found.append(Exceeded("processes", f"{limits.processes} were there at once, and the kernel refuses more"))
+    elif limits.processes is not None and counters is None and failed and any(words in said for words in _EAGAIN):
+        # Between two looks a program can meet the limit and be gone again.
+        found.append(Exceeded("processes", f"it said {_EAGAIN[0]!r} (EAGAIN), and may be {limits.processes} at once"))
     if limits.cpu_seconds is not None and (
         died_of == signal.SIGXCPU or (died_of == signal.SIGKILL and sum(report["usage"][:2]) >= limits.cpu_seconds)
     ):
@@ -87,7 +92,6 @@ def _exceeded(
         elif failed and largest_file >= limits.file_size:
             found.append(Exceeded("file_size", f"a file reached {limits.file_size} bytes, and the kernel refuses more (EFBIG)"))
     if limits.open_files is not None and failed:
-        said = stderr.decode(errors="replace")
         if any(words in said for words in _EMFILE):
             found.append(Exceeded("open_files", f"it said {_EMFILE[0]!r} (EMFILE), and may have {limits.open_files} at once"))
     if failed:
