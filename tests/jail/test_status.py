@@ -200,10 +200,12 @@ def test_the_host_pid_is_the_hosts_number(runtime: Runtime, box: Image):
 def test_children_know_their_host_pid_too(runtime: Runtime, box: Image):
     with runtime.start(["sh", "-c", "sleep 64 & sleep 65; :"], image=box) as jail:
         deadline = time.monotonic() + 10
-        while len(found := jail.processes()) < 3 and time.monotonic() < deadline:
+        found = jail.processes()
+        while {process.argv for process in found[1:]} != {("sleep", "64"), ("sleep", "65")} and time.monotonic() < deadline:
             time.sleep(0.002)
+            found = jail.processes()
         assert [_argv(process.host_pid) for process in found] == [process.argv for process in found]
-        assert len(found) == 3
+        assert [process.pid for process in found] == [2, 3, 4]
 
 
 def test_the_time_of_a_burner_is_its_own(sh):

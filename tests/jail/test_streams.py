@@ -124,4 +124,4 @@ def test_many_programs_of_one_jail_leave_no_descriptor_in_pytest(runtime: Runtim
             jail.run(["sh", "-c", "echo x; touch /x; exit 1"], stdin=b"x")
             with pytest.raises(SpecError):
                 jail.run([])
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
