@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_nsjail.spec.jail import JailSpec
 
 _RECORD = pytest.StashKey[Record]()
+_ITEM = pytest.StashKey[pytest.Item]()
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -44,7 +46,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     from pytest_nsjail.plugin.doctor import doctor
 
-    return doctor(config.get_terminal_writer().line)
+    # Nothing is configured yet, and nothing has to be: no reporter, no capture.
+    return doctor(lambda line: sys.stdout.write(f"{line}\n"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -58,6 +61,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     item.config.stash[_RECORD].begin()
+    item.config.stash[_ITEM] = item
     return (yield)
 
 
@@ -69,15 +73,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+def _hooks(config: pytest.Config) -> Any:
+    """The hooks as the running test sees them: those of a conftest.py are for the tests beside and below it."""
+    return config.stash[_ITEM].ihook if _ITEM in config.stash else config.hook
+
+
 def _adjusted(config: pytest.Config, spec: JailSpec) -> JailSpec:
     """What the ``pytest_nsjail_spec`` hooks make of a declaration, each of what the one before it made."""
     from pytest_nsjail.errors import SpecError
 
-    known: dict[str, Any] = {"config": config}
-    for hook in reversed(config.hook.pytest_nsjail_spec.get_hookimpls()):
+    for hook in reversed(_hooks(config).pytest_nsjail_spec.get_hookimpls()):
         if hook.wrapper or hook.hookwrapper:
             continue
-        changed = hook.function(*(known.get(name, spec) for name in hook.argnames))
+        known = {"config": config, "spec": spec}
+        changed = hook.function(*(known[name] for name in hook.argnames))
         if changed is not None and not isinstance(changed, type(spec)):
             raise SpecError(f"pytest_nsjail_spec in {hook.plugin_name}", f"it returned {changed!r}", "Return dataclasses.replace(spec, ...), or None.")
         spec = changed or spec
@@ -96,7 +105,7 @@ def _nsjail(request: pytest.FixtureRequest) -> Generator[Runtime, None, None]:
 
         def finished(spec: JailSpec, result: Result) -> None:
             config.stash[_RECORD].finished(result)
-            config.hook.pytest_nsjail_finished(config=config, spec=spec, result=result)
+            _hooks(config).pytest_nsjail_finished(config=config, spec=spec, result=result)
 
         runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished)
     except NsjailError as error:
@@ -113,6 +122,7 @@ def _nsjail(request: pytest.FixtureRequest) -> Generator[Runtime, None, None]:
 def _brief(call: Callable[_P, _T]) -> Callable[_P, _T]:
     """The same call, whose errors end in the test and not in the depths of this package: the message says it all."""
 
+    @wraps(call)
     def brief(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         __tracebackhide__ = True
         from pytest_nsjail.errors import NsjailError

@@ -16,7 +16,8 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("nsjail", "hermetic tests (pytest-nsjail)")
     store = "where images are kept; default: $PYTEST_NSJAIL_STORE, or pytest-nsjail in $XDG_CACHE_HOME or ~/.cache"
     group.addoption("--nsjail-store", metavar="DIR", default=None, help=store)
-    group.addoption("--nsjail-doctor", action="store_true", default=False, help="try each step of making a jail, say what this host refuses and the way out, and exit")
+    doctor = "try each step of making a jail, say what this host refuses and the way out, and exit"
+    group.addoption("--nsjail-doctor", action="store_true", default=False, help=doctor)
     parser.addini("nsjail_store", f"{store} (relative to the ini file)", default="")
     parser.addini("nsjail_unavailable", "what a test that needs a jail does where none can be made: fail, or skip", default="fail")
 
