@@ -98,7 +98,7 @@ class Init:
             os.close(said.fds[0])
         ours.close()
         theirs.close()
-        payload = Payload(REHEARSAL, None)
+        payload = Payload(REHEARSAL, None, self._site.sysctls)
         payload.close()
         Run(0, 0, REHEARSAL, [])
         scan(self._site.upper, self._site.upper, self._site.made)
@@ -162,7 +162,7 @@ class Init:
             self._settle()
         if self._main is not None and self._door is None:
             self._door = Door.of(self._main.pid)
-        payload = Payload(command, self._door)
+        payload = Payload(command, self._door, self._site.sysctls)
         failure = payload.start(self._groups)
         if failure is None:
             # Told while the kernel loads the program, so that nobody waits for the telling.
@@ -211,17 +211,22 @@ class Init:
                 else:
                     run.timed_out = True
                     self._terminate(run, run.command.grace)
-            if run.command.watch:
-                self._watch(run, run.command.watch)
+        # The main program last: with it all the others go.
+        for run in reversed(list(self._runs.values())):
+            if run.command.watch and self._watch(run, run.command.watch):
+                break
 
-    def _watch(self, run: Run, bounds: dict[str, int]) -> None:
+    def _watch(self, run: Run, bounds: dict[str, int]) -> bool:
+        """Whether it was killed for more than its bounds."""
+        most = bounds.get("processes")
+        if most is not None and processes.tasks() >= most:
+            run.exceeded["processes"] = "watch"
         memory = bounds.get("memory")
         if memory is not None and processes.memory() > memory and processes.proportional_memory() > memory:
             run.exceeded["memory"] = "watch"
             self._kill(run)
-        most = bounds.get("processes")
-        if most is not None and processes.tasks() >= most:
-            run.exceeded["processes"] = "watch"
+            return True
+        return False
 
     def _terminate(self, run: Run, grace: float) -> None:
         run.terminated = True

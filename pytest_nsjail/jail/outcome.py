@@ -91,9 +91,8 @@ def _exceeded(
             found.append(Exceeded("file_size", f"SIGXFSZ at {limits.file_size} bytes"))
         elif failed and largest_file >= limits.file_size:
             found.append(Exceeded("file_size", f"a file reached {limits.file_size} bytes, and the kernel refuses more (EFBIG)"))
-    if limits.open_files is not None and failed:
-        if any(words in said for words in _EMFILE):
-            found.append(Exceeded("open_files", f"it said {_EMFILE[0]!r} (EMFILE), and may have {limits.open_files} at once"))
+    if limits.open_files is not None and failed and any(words in said for words in _EMFILE):
+        found.append(Exceeded("open_files", f"it said {_EMFILE[0]!r} (EMFILE), and may have {limits.open_files} at once"))
     if failed:
         found += [Exceeded("space", f"{path} is full (ENOSPC)") for path in report["full"]]
     return tuple(found)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.kernel import idmap, syscall
+from pytest_nsjail.kernel import capability, idmap, syscall
 from pytest_nsjail.kernel.spawn import Call, Child, numbers, string, strings
 
 EXECUTE = "execute the program"
@@ -19,10 +19,9 @@ _SIG_SETMASK = 2
 
 
 class Door(NamedTuple):
-    """The first payload's own namespaces, for the next one to enter: descriptors of /proc/PID/ns/user and cgroup."""
+    """The first payload's own namespace, for the next one to enter: a descriptor of /proc/PID/ns/user."""
 
     user: int
-    cgroup: int
 
     @classmethod
     def of(cls, pid: int) -> Door:
@@ -30,7 +29,7 @@ class Door(NamedTuple):
 
         :raises OSError: where it has ended.
         """
-        return cls(*(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "cgroup")))
+        return cls(os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
 
 
 class Failed(NamedTuple):
@@ -45,12 +44,13 @@ class Payload:
 
     Its streams are pipes made here, in the jail, so that no descriptor of the host's ever gets into its hands.
 
-    :param door: the first payload's namespaces, or None for the first, which is born into its own.
+    :param door: the first payload's namespace, or None for the first, which is born into its own.
+    :param sysctls: a descriptor of ``/proc/sys``, through which that namespace's own bounds can be written.
     :ivar pid: inside the jail; 0 before :meth:`start`.
     :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`start`.
     """
 
-    def __init__(self, command: Command, door: Door | None) -> None:
+    def __init__(self, command: Command, door: Door | None, sysctls: int) -> None:
         self._command, self._door = command, door
         # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
         self._up, self._silence = os.pipe2(os.O_CLOEXEC)
@@ -58,7 +58,7 @@ class Payload:
         self.out, self._stdout = os.pipe2(os.O_CLOEXEC)
         self.err, self._stderr = os.pipe2(os.O_CLOEXEC)
         self._stdin, self.into = os.pipe2(os.O_CLOEXEC) if command.stdin else (os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), -1)
-        self._child = Child(_calls(command, self._wait, (self._stdin, self._stdout, self._stderr), door))
+        self._child = Child(_calls(command, self._wait, (self._stdin, self._stdout, self._stderr), door, sysctls))
 
     @property
     def pid(self) -> int:
@@ -125,14 +125,19 @@ class Payload:
                 os.close(fd)
 
 
-def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door | None) -> list[Call]:
+def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door | None, sysctls: int) -> list[Call]:
     argv, env = strings(command.argv), strings([f"{name}={value}" for name, value in command.env.items()])
     calls = [Call("wait for its order", "read", (wait, ctypes.c_char(), 1)), Call("begin a session", "setsid")]
     if door is None:
-        calls.append(Call("unshare the cgroup namespace", "unshare", (syscall.CLONE_NEWCGROUP,)))
+        # Whoever owns a cgroup namespace can mount the control groups (cgroup_namespaces(7)). Their files are the host's root's, or whose
+        # they were delegated to, and by number that is the payload: it could raise its own limits, and freeze or kill pytest.
+        refuse = "refuse cgroup namespaces"
+        calls += [Call(refuse, "close", (0,)), Call(refuse, "openat", (sysctls, string("user/max_cgroup_namespaces"), os.O_WRONLY))]
+        calls.append(Call(refuse, "write", (0, string("0"), 1)))
     else:
         calls.append(Call("enter the user namespace", "setns", (door.user, syscall.CLONE_NEWUSER)))
-        calls.append(Call("enter the cgroup namespace", "setns", (door.cgroup, syscall.CLONE_NEWCGROUP)))
+    # Whoever has it can lift that again; in a namespace it is good for nothing else.
+    calls.append(Call("drop CAP_SYS_RESOURCE", "prctl", (syscall.PR_CAPBSET_DROP, capability.SYS_RESOURCE, 0, 0, 0)))
     # What one jail keeps in its session's keyring is not for the next. Best effort, see kernel.keyring.
     calls.append(Call("join a keyring", "keyctl", (_JOIN_SESSION_KEYRING, 0), may_fail=True))
     calls += [Call("take its standard streams", "dup3", (fd, number, 0)) for number, fd in enumerate(stdio)]

@@ -47,7 +47,9 @@ from pytest_nsjail.kernel.mounts import (
     umount,
 )
 
-_NAMESPACES = {"mount": syscall.CLONE_NEWNS, "network": syscall.CLONE_NEWNET, "ipc": syscall.CLONE_NEWIPC, "uts": syscall.CLONE_NEWUTS}
+_NAMESPACES = {
+    "mount": syscall.CLONE_NEWNS, "network": syscall.CLONE_NEWNET, "ipc": syscall.CLONE_NEWIPC, "uts": syscall.CLONE_NEWUTS, "cgroup": syscall.CLONE_NEWCGROUP,
+}
 # Every program expects these six; each is bound from the host, for mknod(2) is refused in a user namespace.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
@@ -63,6 +65,7 @@ class Site:
     :ivar bounded: where a tmpfs with a declared size lies.
     :ivar upper: a descriptor of the throwaway layer.
     :ivar lower: a descriptor of the image.
+    :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
     """
 
     def __init__(self) -> None:
@@ -70,6 +73,7 @@ class Site:
         self.root = -1
         self.upper = -1
         self.lower = -1
+        self.sysctls = -1
         self.made = ["/dev", "/proc", "/tmp"]
         self.bounded: list[str] = []
 
@@ -93,6 +97,7 @@ class Site:
                 self.upper = os.open(f"{directory}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             case Proc():
                 mount("proc", f"{self.stage}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+                self.sysctls = os.open(f"{self.stage}/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case ProtectProc(names):
                 for name in names:
                     _protect(f"{self.stage}/proc/{name}")

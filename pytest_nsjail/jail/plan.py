@@ -44,7 +44,7 @@ def base(world: World, network: str) -> tuple[Step, ...]:
     """What does not depend on the program, so that it can be done before anybody asks."""
     own_network = network == "none"
     return (
-        Unshare(("mount", *(("network",) if own_network else ()), "ipc", "uts")),
+        Unshare(("mount", *(("network",) if own_network else ()), "ipc", "uts", "cgroup")),
         Stage(world.stage),
         Proc(),
         Devices(),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Unshare(NamedTuple):
-    """Leave the zygote's namespaces of these kinds: mount, network, ipc, uts."""
+    """Leave the zygote's namespaces of these kinds: mount, network, ipc, uts, cgroup."""
 
     kinds: tuple[str, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SYS_ADMIN = 21
+SYS_RESOURCE = 24
 
 
 def has(capability: int) -> bool:
