@@ -56,8 +56,12 @@ def explained(error: SetupError) -> SetupError:
 
 def _constrained(said: Facts) -> bool:
     """Whether a container's defaults are on: its marks alone say nothing, a privileged one has them too."""
-    confined = said.label and not said.label.startswith(("unconfined", "kernel"))
-    return bool(said.filtered or said.masked or confined)
+    return said.filtered or bool(said.masked) or _confined(said)
+
+
+def _confined(said: Facts) -> bool:
+    """Whether a security module has a rule for this process."""
+    return said.label not in ("", "kernel") and "unconfined" not in said.label
 
 
 def _in(container: str) -> Callable[[Refusal], bool]:
@@ -70,6 +74,11 @@ def _in(container: str) -> Callable[[Refusal], bool]:
 
 def _is(topic: Topic, *numbers: int) -> Callable[[Refusal], bool]:
     return lambda refusal: refusal.topic is topic and refusal.errno in numbers
+
+
+def _is_rooted(refusal: Refusal) -> bool:
+    """Whether it is what the kernel says to a process whose root is no mount point."""
+    return refusal.topic in (Topic.PIVOT, Topic.MOUNT) and refusal.errno == errors.EINVAL
 
 
 def _is_about(topic: Topic) -> Callable[[Refusal], bool]:
@@ -110,10 +119,7 @@ ROWS = (
         "This kernel was built without namespaces of that kind ('zgrep _NS= /proc/config.gz'): boot a distribution's own",
     )),
     # bubblewrap#172: create_user_ns() in kernel/user_namespace.c asks.
-    Row("chroot", lambda at: at.facts.chroot and ((at.topic is Topic.USER and at.denied) or at.topic is Topic.PIVOT), _says(
-        "This is a chroot, and in one the kernel makes no user namespace: run pytest outside of it, or enter it by 'unshare --mount' and pivot_root,"
-        " 'systemd-nspawn' or 'bwrap' instead of chroot",
-    )),
+    Row("chroot", lambda at: at.facts.chroot and ((at.topic is Topic.USER and at.denied) or _is_rooted(at)), ways.chroot),
     # bubblewrap#594: pivot_root(2), "the rootfs cannot be pivot_rooted".
     Row("rootfs", lambda at: at.facts.rootfs and at.topic is Topic.PIVOT, _says(
         "The root is the kernel's initial file system (an initramfs), which cannot be left: boot from a disk, or first"
@@ -130,6 +136,8 @@ ROWS = (
         "/proc is mounted with hidepid, so that a child's id map is out of reach (bubblewrap#198): 'sudo mount -o remount,hidepid=0 /proc'",
     )),
     Row("Ubuntu's AppArmor", lambda at: at.facts.apparmor_restricts and not at.facts.privileged and at.denied, ways.apparmor),
+    # A plain user cannot see that the root is not the namespace's, if only it is a mount point; but nothing else is left that would say no.
+    Row("chroot, by elimination", lambda at: _is(Topic.USER, errors.EPERM)(at) and not (at.facts.filtered or _confined(at.facts)), ways.chroot),
     Row("Kubernetes", _in("kubernetes"), ways.kubernetes),
     Row("Podman", _in("podman"), ways.podman),
     Row("Docker", _in("docker"), ways.docker),

@@ -34,6 +34,7 @@ class Step(Enum):
     PAYLOAD = "the payload's user namespace"
     PAYLOAD_MAP = "the map of the payload's ids"
     CGROUP = "a cgroup namespace"
+    BECOME = "become user 0 in it (setgroups, setresuid)"
     PRIVILEGES = "no new privileges"
 
     @property
@@ -56,6 +57,7 @@ _NEEDS: dict[Step, tuple[Step, ...]] = {
     # The init finds its child by number in the /proc of its own pid namespace.
     Step.PAYLOAD_MAP: (Step.PAYLOAD, Step.PROC),
     Step.CGROUP: (Step.PAYLOAD,),
+    Step.BECOME: (Step.PAYLOAD_MAP,),
 }
 # A jail can be made without: a limit is held otherwise, or the jail has one user, or programs must not do one thing.
 _OPTIONAL = frozenset((Step.MEMORY, Step.PROCESSES, Step.REPLACED))

@@ -8,16 +8,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pytest_nsjail.kernel import capability, cgroup, idmap
 
 _Fact = TypeVar("_Fact")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """Everything that advice depends on. Each default is a plain user's on a host that forbids nothing.
 
     :param release: the kernel's, as ``uname -r`` gives it.

@@ -3,17 +3,13 @@
 It is exec'd with an empty environment, as the keeper of the jails is, and has their generations: this process stays
 outside and maps ids; its child has the world's user and mount namespaces; the next is PID 1 of a pid namespace and puts
 the root together; the last is the payload, in a user namespace of its own. Nothing of what they make outlives them.
-
-Each step is one line of JSON on standard output.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import signal
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +17,7 @@ from typing import Any
 
 from pytest_nsjail.kernel import cgroup, idmap, syscall
 from pytest_nsjail.kernel.check import Step
+from pytest_nsjail.kernel.generation import die_with_parent, generation, say
 from pytest_nsjail.kernel.idmap import IdMap, Range
 from pytest_nsjail.kernel.loopback import loopback_up
 from pytest_nsjail.kernel.mounts import (
@@ -61,11 +58,11 @@ class Trial:
 
     def run(self) -> None:
         """From the first generation to the last."""
-        _die_with_parent()
+        die_with_parent()
         for step, controller in ((Step.MEMORY, "memory"), (Step.PROCESSES, "pids")):
             self._try(step, partial(_make_group, controller))
         if self._privileged:
-            _generation(self._world)
+            generation(self._world)
             return
         self._try_ids()
         alone = IdMap((Range(0, os.geteuid(), 1),), (Range(0, os.getegid(), 1),), False)
@@ -77,22 +74,22 @@ class Trial:
             self._enter(Step.USER, Step.IDS, many, "/proc", lambda: None, aloud=False)
         else:
             absent = "no range in /etc/subuid and /etc/subgid" if shutil.which("newuidmap") and shutil.which("newgidmap") else "no newuidmap and newgidmap"
-            _say(Step.IDS, errno=errno.ENOENT, detail=absent)
+            say(step=Step.IDS.name, errno=errno.ENOENT, detail=absent)
 
     def _world(self) -> None:
         """The keeper's part, see :mod:`pytest_nsjail.jail.zygote`."""
         if not self._privileged and Step.MAP in self._done:
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
-            _die_with_parent()  # the change of ids has cleared it (PR_SET_PDEATHSIG(2const))
+            die_with_parent()
         self._try(Step.MOUNT, lambda: syscall.unshare(syscall.CLONE_NEWNS))
         self._try(Step.PRIVATE, lambda: mount("none", "/", "", MS_REC | MS_PRIVATE))
         self._try(Step.PID, lambda: syscall.unshare(syscall.CLONE_NEWPID))
-        _generation(self._init)
+        generation(self._init)
 
     def _init(self) -> None:
         """The part of a jail's init, in the order of its plan."""
-        _die_with_parent()
+        die_with_parent()
         os.chdir(f"{self._directory}/lower")
         self._try(Step.NETWORK, lambda: syscall.unshare(syscall.CLONE_NEWNET))
         self._try(Step.LOOPBACK, loopback_up)
@@ -106,11 +103,12 @@ class Trial:
         self._try(Step.OVERLAY, self._make_overlay)
         self._try(Step.REPLACED, self._replace)
         self._try(Step.PIVOT, self._pivot)
-        world = IdMap(idmap.own("uid"), idmap.own("gid"), self._privileged) if Step.PROC in self._done else IdMap((), (), False)
+        world = IdMap(idmap.own("uid"), idmap.own("gid"), idmap.may_set_groups()) if Step.PROC in self._done else IdMap((), (), False)
         self._enter(Step.PAYLOAD, Step.PAYLOAD_MAP, idmap.payload(world, 0, 0), self._proc, self._payload)
 
     def _payload(self) -> None:
         self._try(Step.CGROUP, lambda: syscall.unshare(syscall.CLONE_NEWCGROUP))
+        self._try(Step.BECOME, _become)
         self._try(Step.PRIVILEGES, lambda: syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1))
 
     def _try(self, step: Step, action: Callable[[], object], *, aloud: bool = True) -> None:
@@ -125,7 +123,7 @@ class Trial:
             except OSError as error:
                 came = {"errno": error.errno or errno.EIO, "detail": f"{error.strerror}{f': {error.filename}' if error.filename else ''}"}
         if aloud:
-            _say(step, **came)
+            say(step=step.name, **came)
 
     def _enter(self, user: Step, mapped: Step, ids: IdMap, proc: str, body: Callable[[], None], *, aloud: bool = True) -> None:
         """Fork a child that makes a user namespace (the step ``user``, said where ``aloud``), write its map (``mapped``), let it do the rest."""
@@ -133,7 +131,7 @@ class Trial:
         wait, order = os.pipe()
 
         def child() -> None:
-            _die_with_parent()
+            die_with_parent()
             # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)).
             syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
             self._try(user, lambda: syscall.unshare(syscall.CLONE_NEWUSER), aloud=aloud)
@@ -151,7 +149,7 @@ class Trial:
             os.write(order, b"1" if mapped in self._done else b"0")
             self._done = before
 
-        _generation(child, parent)
+        generation(child, parent)
         for fd in (made, wait, order):
             os.close(fd)
 
@@ -213,6 +211,13 @@ class Trial:
         self._proc = "/proc"
 
 
+def _become() -> None:
+    if idmap.may_set_groups():
+        os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
 def _name() -> None:
     syscall.unshare(syscall.CLONE_NEWUTS)
     syscall.sethostname("probe")
@@ -230,27 +235,3 @@ def _make_group(controller: str) -> str:
     os.mkdir(place)
     os.rmdir(place)
     return f"version {hierarchy.version}"
-
-
-def _generation(child: Callable[[], None], parent: Callable[[int], None] = lambda pid: None) -> None:
-    """Fork; the child does its part and exits; the parent does its own, and waits."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            child()
-        except BaseException as error:
-            os.write(1, json.dumps({"died": f"{type(error).__name__}: {error}"}).encode() + b"\n")
-            os._exit(1)
-        os._exit(0)
-    parent(pid)
-    status = os.waitpid(pid, 0)[1]
-    if os.WIFSIGNALED(status):
-        os.write(1, json.dumps({"died": f"killed by {signal.Signals(os.WTERMSIG(status)).name}"}).encode() + b"\n")
-
-
-def _die_with_parent() -> None:
-    syscall.prctl(syscall.PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _say(step: Step, **came: Any) -> None:
-    os.write(1, json.dumps({"step": step.name, **came}).encode() + b"\n")

@@ -38,6 +38,12 @@ def exhausted(refusal: Refusal) -> str:
     )
 
 
+def chroot(refusal: Refusal) -> str:
+    """A chroot."""
+    sure = "This is a chroot" if refusal.facts.chroot else "Nothing else here forbids it, so this must be a chroot"
+    return f"{sure}, and in one the kernel makes no user namespace: run pytest outside of it, or enter it by 'systemd-nspawn -D DIR' instead"
+
+
 def docker(refusal: Refusal) -> str:
     """Docker, by hand or as a CI's."""
     # moby's default profile has no unshare, mount and setns without CAP_SYS_ADMIN, and no pivot_root even with it.
