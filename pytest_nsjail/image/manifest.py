@@ -95,7 +95,7 @@ class Manifest:
             named = f"{entry.path} -> {entry.target}" if entry.kind is Kind.SYMLINK else entry.path
             # A name that is no UTF-8 is shown by its bytes' numbers: a terminal would refuse it.
             shown = named.encode("utf-8", "backslashreplace").decode()
-            rows.append((_human(entry.size) if entry.kind is Kind.FILE else "-", shown, entry.kind.value, ", ".join(entry.wanted_by)))
+            rows.append((_human(entry.size) if entry.kind is Kind.FILE else "-", shown, entry.kind.value, _brief(entry.wanted_by)))
         size, path, kind = (max(len(row[column]) for row in rows) for column in range(3))
         lines = [f"{row[0]:>{size}}  {row[1]:<{path}}  {row[2]:<{kind}}  {row[3]}".rstrip() for row in rows]
         counts = ", ".join(_counted(sum(entry.kind is kind for entry in self.entries), kind) for kind in (Kind.FILE, Kind.SYMLINK, Kind.DIRECTORY))
@@ -164,6 +164,11 @@ def _described(entry: Entry, digests: Digests, names: dict[object, str]) -> Mani
 
 def _entry(kind: str, wanted_by: Iterable[str], **rest: Any) -> ManifestEntry:
     return ManifestEntry(kind=Kind(kind), wanted_by=tuple(wanted_by), **rest)
+
+
+def _brief(wanted_by: tuple[str, ...]) -> str:
+    """The first reason with the next one up; the others are in :attr:`ManifestEntry.wanted_by`."""
+    return ", ".join(wanted_by[:2]) + (f", and {len(wanted_by) - 2} more" if len(wanted_by) > 2 else "")
 
 
 def _wanted(entry: Entry) -> str:

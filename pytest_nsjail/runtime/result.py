@@ -75,7 +75,8 @@ class Result:
 
     def report(self) -> str:
         """Several lines for a person: the command, what became of it, and the end of both outputs."""
-        lines = [f"$ {shlex.join(self.argv)}", f"{self.status} after {self.duration:.3f} s"]
+        took = "" if isinstance(self.status, NotStarted) else f" after {self.duration:.3f} s"
+        lines = [f"$ {shlex.join(self.argv)}", f"{self.status}{took}"]
         lines += [f"limit reached: {one}" for one in self.exceeded]
         lines += [f"left over: pid {process.pid} {shlex.join(process.argv)}" for process in self.leftovers]
         for name, text in (("stdout", self.stdout), ("stderr", self.stderr)):
