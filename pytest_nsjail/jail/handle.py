@@ -80,6 +80,13 @@ class Handle:
         told = self._told[number]
         while not (told.host_pid or told.failure or told.report):
             self._listen()
+        if not (told.failure or told.report):
+            # Born, and maybe not its program yet: the init answers when it is, or when it is known not to become it.
+            try:
+                self.processes()
+            except SetupError:
+                while not (told.failure or told.report):
+                    self._listen()
         return told
 
     def ended(self, number: int) -> Told:
@@ -165,7 +172,7 @@ class Handle:
             told.host_pid = said.pid
         elif event == "failed":
             told.host_pid = 0
-            told.failure = (body["step"], body["errno"], body["path"])
+            told.host_pid, told.failure = 0, (body["step"], body["errno"], body["path"])
         elif event == "exited":
             told.report = body
             told.layer = said.fds[0] if said.fds else None

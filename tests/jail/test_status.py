@@ -150,7 +150,7 @@ def test_orphans_are_reaped(sh):
 
 
 def test_daemons_are_counted_and_killed(sh):
-    result = sh("sleep 61 & (sleep 62 &); sleep 0")
+    result = sh("sleep 61 & (sleep 62 &); sleep 0.1")
     assert sorted(process.argv for process in result.leftovers) == [("sleep", "61"), ("sleep", "62")]
     assert result.status == Exited(0)
     for process in result.leftovers:
@@ -195,6 +195,21 @@ def test_the_host_pid_is_the_hosts_number(runtime: Runtime, box: Image):
         assert (numbers[0], numbers[-1]) == (str(jail.host_pid), "2")
         pid = jail.host_pid
     assert jail.wait().host_pid == pid
+
+
+def test_a_program_that_was_not_started_has_no_host_pid(runtime: Runtime):
+    image = runtime.image(Elf("/bin/busybox"), Text("/bin/odd", "neither\n", mode=0o755))
+    for _ in range(10):
+        jail = runtime.start(["/bin/odd"], image=image)
+        assert jail.host_pid == 0
+        assert isinstance(jail.wait().status, NotStarted)
+
+
+def test_a_program_that_ends_at_once_had_a_host_pid(runtime: Runtime, box: Image):
+    for _ in range(10):
+        jail = runtime.start(["true"], image=box)
+        assert jail.host_pid > 1
+        assert jail.wait().ok
 
 
 def test_children_know_their_host_pid_too(runtime: Runtime, box: Image):
