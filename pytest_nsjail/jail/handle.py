@@ -77,7 +77,7 @@ class Handle:
 
     def started(self, number: int) -> Told:
         """Wait until a program runs, or is known not to."""
-        told = self._told[number]
+        told = self._of(number)
         while not (told.host_pid or told.failure or told.report):
             self._listen()
         if not (told.failure or told.report):
@@ -91,14 +91,14 @@ class Handle:
 
     def ended(self, number: int) -> Told:
         """Wait until a program has ended, or is known not to have started; its record is then the caller's."""
-        told = self._told[number]
+        told = self._of(number)
         while not (told.failure or told.report):
             self._listen()
         return told
 
     def has_ended(self, number: int, timeout: float = 0.0) -> bool:
         """Whether a program has ended, or never started; waits ``timeout`` seconds for it at the most."""
-        told = self._told[number]
+        told = self._of(number)
         deadline = time.monotonic() + timeout
         while not (told.failure or told.report):
             left = deadline - time.monotonic()
@@ -109,7 +109,7 @@ class Handle:
 
     def output(self, number: int) -> tuple[bytes, bytes]:
         """What a program wrote so far to its standard output and error."""
-        told = self._told[number]
+        told = self._of(number)
         return _content(told.out), _content(told.err)
 
     def forget(self, number: int) -> None:
@@ -138,6 +138,16 @@ class Handle:
         self._sock.close()
         while self._told:
             _release(self._told.popitem()[1])
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was given up: nothing more can be learnt of its programs."""
+        return self._sock.fileno() < 0
+
+    def _of(self, number: int) -> Told:
+        if self.closed:
+            raise SetupError("the jail was closed")
+        return self._told[number]
 
     def _say(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
         try:

@@ -12,7 +12,7 @@ from pytest_nsjail.errors import ProgramFailed
 from pytest_nsjail.fileview import FileView, Stat
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.store import Store
-from pytest_nsjail.jail.bounds import bound
+from pytest_nsjail.jail.bounds import Bounds, bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
 from pytest_nsjail.jail.plan import plan
@@ -164,20 +164,19 @@ class Runtime:
         with self._lock:
             name = str(next(self._numbers))
             world = self._launcher.world
-            bounds = bound(spec.limits, self._hierarchy, session=os.getpid(), name=name, exempt=world.initial and identity.uid == 0)
+            # First the keeper, which outlives us, and then what it must remove if we are killed.
+            handle = Handle(self._launcher.prepare(spec.network))
+            bounds: Bounds | None = None
             doors: list[int] = []
             try:
+                bounds = bound(spec.limits, self._hierarchy, session=os.getpid(), name=name, exempt=world.initial and identity.uid == 0)
                 main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
-                handle = Handle(self._launcher.prepare(spec.network))
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=self._finished)
-                try:
-                    handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world), doors=doors)
-                except BaseException:
-                    jail.close()
-                    raise
+                handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world), doors=doors)
             except BaseException:
-                if bounds.group:
+                handle.close()
+                if bounds and bounds.group:
                     bounds.group.remove()
                 raise
             finally:

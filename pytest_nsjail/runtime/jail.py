@@ -161,6 +161,8 @@ class Jail:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._result is None and self._handle.closed:
+            return  # it broke, and whoever waited for it was told
         # On Ctrl-C nobody waits for a program's last words.
         if isinstance(error, Exception) or error is None:
             self.stop()
