@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.kernel import capability, idmap, syscall
-from pytest_nsjail.kernel.spawn import Call, Child, numbers, string, strings
+from pytest_nsjail.kernel.spawn import Call, Child
 
 EXECUTE = "execute the program"
 _JOIN_SESSION_KEYRING = 1
@@ -126,14 +126,16 @@ class Payload:
 
 
 def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door | None, sysctls: int) -> list[Call]:
-    argv, env = strings(command.argv), strings([f"{name}={value}" for name, value in command.env.items()])
-    calls = [Call("wait for its order", "read", (wait, ctypes.c_char(), 1)), Call("begin a session", "setsid")]
+    argv = tuple(os.fsencode(argument) for argument in command.argv)
+    env = tuple(os.fsencode(f"{name}={value}") for name, value in command.env.items())
+    # Bytes of its own for the kernel to write to: those of a literal may be anybody's.
+    calls = [Call("wait for its order", "read", (wait, bytes(bytearray(8)), 1)), Call("begin a session", "setsid")]
     if door is None:
         # Whoever owns a cgroup namespace can mount the control groups (cgroup_namespaces(7)). Their files are the host's root's, or whose
         # they were delegated to, and by number that is the payload: it could raise its own limits, and freeze or kill pytest.
         refuse = "refuse cgroup namespaces"
-        calls += [Call(refuse, "close", (0,)), Call(refuse, "openat", (sysctls, string("user/max_cgroup_namespaces"), os.O_WRONLY))]
-        calls.append(Call(refuse, "write", (0, string("0"), 1)))
+        calls += [Call(refuse, "close", (0,)), Call(refuse, "openat", (sysctls, b"user/max_cgroup_namespaces", os.O_WRONLY))]
+        calls.append(Call(refuse, "write", (0, b"0", 1)))
     else:
         calls.append(Call("enter the user namespace", "setns", (door.user, syscall.CLONE_NEWUSER)))
     # Whoever has it can lift that again; in a namespace it is good for nothing else.
@@ -144,14 +146,14 @@ def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door 
     for number, soft, hard in command.rlimits:
         most = resource.getrlimit(number)[1]
         hard = hard if most == resource.RLIM_INFINITY else min(hard, most)
-        calls.append(Call("set the limits", "prlimit64", (0, number, numbers(ctypes.c_uint64, (min(soft, hard), hard)), 0)))
+        calls.append(Call("set the limits", "prlimit64", (0, number, struct.pack("=2q", min(soft, hard), hard), 0)))
     who = f"become user {command.uid}, group {command.gid}"
     if command.idmap.setgroups:
-        calls.append(Call(who, "setgroups", (len(command.groups), numbers(ctypes.c_uint32, command.groups))))
+        calls.append(Call(who, "setgroups", (len(command.groups), struct.pack(f"={len(command.groups)}I", *command.groups))))
     calls += [Call(who, "setresgid", (command.gid,) * 3), Call(who, "setresuid", (command.uid,) * 3)]
     calls.append(Call("give up new privileges", "prctl", (syscall.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
-    calls.append(Call(f"enter the working directory {command.workdir}", "chdir", (string(command.workdir),)))
+    calls.append(Call(f"enter the working directory {command.workdir}", "chdir", (os.fsencode(command.workdir),)))
     calls.append(Call("set the umask", "umask", (0o022,)))
-    calls.append(Call("unblock signals", "rt_sigprocmask", (_SIG_SETMASK, ctypes.c_uint64(0), 0, 8)))
-    calls += [Call(EXECUTE, "execve", (string(program), argv, env), may_fail=True) for program in command.programs]
+    calls.append(Call("unblock signals", "rt_sigprocmask", (_SIG_SETMASK, bytes(8), 0, 8)))
+    calls += [Call(EXECUTE, "execve", (os.fsencode(program), argv, env), may_fail=True) for program in command.programs]
     return calls

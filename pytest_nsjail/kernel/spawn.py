@@ -9,11 +9,13 @@ fork walks through the same table.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import signal
+import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pytest_nsjail.kernel.syscall import libc, number_or_raise, syscall
@@ -21,6 +23,7 @@ from pytest_nsjail.kernel.syscall import libc, number_or_raise, syscall
 _CLONE_VM = 0x100
 _STACK = 64 * 1024
 _UNTOUCHED = 1 << 62
+_SIG_SETMASK = 2
 
 # arch/x86/entry/syscalls/syscall_64.tbl, and include/uapi/asm-generic/unistd.h for all younger machines.
 _X86_64 = {
@@ -67,18 +70,19 @@ class Call(NamedTuple):
 
     :param step: what it is for, in words.
     :param name: the call.
-    :param arguments: ints, or ctypes objects that are passed by their address.
+    :param arguments: ints; bytes, passed by their address, with a NUL byte behind them; tuples of bytes, passed as a NULL-terminated array of such addresses.
     :param may_fail: whether the child goes on when it fails.
     """
 
     step: str
     name: str
-    arguments: tuple[object, ...] = ()
+    arguments: tuple[int | bytes | tuple[bytes, ...], ...] = ()
     may_fail: bool = False
 
 
-class _Row(ctypes.Structure):
-    _fields_ = [("number", ctypes.c_int64), ("arguments", ctypes.c_int64 * 6), ("result", ctypes.c_int64), ("may_fail", ctypes.c_int64)]
+# A row: the number, six arguments, the result, and whether it may fail.
+_ROW = struct.Struct("=9q")
+_RESULT, _MAY_FAIL = 7, 8
 
 
 class Child:
@@ -92,18 +96,23 @@ class Child:
         self.pid = 0
         machine = os.uname().machine
         if machine not in _NUMBERS:
-            raise OSError(38, f"spawn: the call numbers of {machine} are not known here")
+            raise OSError(errno.ENOSYS, f"spawn: the call numbers of {machine} are not known here")
         self._calls = calls
+        self._kept: list[bytes] = []
         # Shared, so that the results are seen here even from a child with memory of its own.
-        self._memory = mmap.mmap(-1, ctypes.sizeof(_Row) * (len(calls) + 1))
-        self._table = (_Row * (len(calls) + 1)).from_buffer(self._memory)
-        for row, call in zip(self._table, calls):
-            row.number = _NUMBERS[machine][call.name]
-            row.result = _UNTOUCHED
-            row.may_fail = call.may_fail
-            for place, argument in enumerate(call.arguments):
-                row.arguments[place] = argument if isinstance(argument, int) else ctypes.addressof(argument)  # type: ignore[arg-type]
-        self._table[len(calls)].number = -1
+        self._table = mmap.mmap(-1, _ROW.size * (len(calls) + 1))
+        for place, call in enumerate(calls):
+            arguments = [argument if isinstance(argument, int) else self._place(argument) for argument in call.arguments]
+            arguments += [0] * (6 - len(arguments))
+            _ROW.pack_into(self._table, place * _ROW.size, _NUMBERS[machine][call.name], *arguments, _UNTOUCHED, call.may_fail)
+        _ROW.pack_into(self._table, len(calls) * _ROW.size, -1, *[0] * 8)
+
+    def _place(self, argument: bytes | tuple[bytes, ...]) -> int:
+        """The address of an argument in memory, where it stays as long as this object."""
+        if isinstance(argument, tuple):
+            argument = struct.pack(f"={len(argument) + 1}q", *map(self._place, argument), 0)
+        self._kept.append(argument)
+        return ctypes.c_void_p.from_buffer(ctypes.c_char_p(argument)).value or 0
 
     def bear(self, flags: int, *, native: bool = True) -> None:
         """Start it.
@@ -114,45 +123,52 @@ class Child:
         """
         walk = prepare() if native else None
         # No handler of Python's may run in a child that shares this memory; the calls end by clearing the mask.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = ctypes.c_uint64()
+        self._mask(ctypes.c_uint64(2**64 - 1), before)
         try:
             self.pid = self._clone(walk, flags) if walk else self._fork(flags)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._mask(before, ctypes.c_uint64())
+
+    def _mask(self, blocked: ctypes.c_uint64, before: ctypes.c_uint64) -> None:
+        # Not signal.pthread_sigmask(), which makes an enum's member of each of 64 signals: that takes longer than the clone.
+        number = _NUMBERS[os.uname().machine]["rt_sigprocmask"]
+        syscall("rt_sigprocmask", number, _SIG_SETMASK, ctypes.byref(blocked), ctypes.byref(before), ctypes.sizeof(blocked))
 
     def _clone(self, walk: int, flags: int) -> int:
         self._stack = mmap.mmap(-1, _STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        top = ctypes.addressof(ctypes.c_char.from_buffer(self._stack)) + _STACK
-        return number_or_raise(_clone(walk, top & ~15, flags | _CLONE_VM | signal.SIGCHLD, ctypes.addressof(self._table)), "clone")
+        top = _address(self._stack) + _STACK
+        return number_or_raise(_clone(walk, top & ~15, flags | _CLONE_VM | signal.SIGCHLD, _address(self._table)), "clone")
 
     def _fork(self, flags: int) -> int:
         # By the bare call, for os.fork() makes no namespaces; one thread holds no lock that another could have left locked.
         pid = syscall("clone", _NUMBERS[os.uname().machine]["clone"], flags | signal.SIGCHLD, 0, 0, 0, 0)
         if pid == 0:
-            for row in self._table:
-                if row.number < 0:
-                    break
+            for place in range(len(self._calls)):
+                number, *row = _ROW.unpack_from(self._table, place * _ROW.size)
                 try:
-                    row.result = syscall("", row.number, *row.arguments)
+                    row[_RESULT - 1] = syscall("", number, *row[:6])
                 except OSError as error:
-                    row.result = -(error.errno or 1)
-                    if not row.may_fail:
-                        break
+                    row[_RESULT - 1] = -(error.errno or 1)
+                _ROW.pack_into(self._table, place * _ROW.size, number, *row)
+                if row[_RESULT - 1] < 0 and not row[_MAY_FAIL - 1]:
+                    break
             os._exit(127)
         return pid
 
     def failure(self) -> tuple[Call, int] | None:
         """The call that ended it, and the errno; None for one that became its program. To be asked when it has done one or the other."""
         refusal: tuple[Call, int] | None = None
-        for row, call in zip(self._table, self._calls):
-            if row.result < 0 and not row.may_fail:
-                return call, -row.result
+        for place, call in enumerate(self._calls):
+            result = _ROW.unpack_from(self._table, place * _ROW.size)[_RESULT]
+            if result < 0 and not call.may_fail:
+                return call, -result
             if call.name == "execve":
-                if row.result == _UNTOUCHED:
+                if result == _UNTOUCHED:
                     return None
                 # Of several refusals, one that found a file says more than one that found none (execvp(3)).
-                if refusal is None or -row.result not in (2, 20):
-                    refusal = call, -row.result
+                if refusal is None or -result not in (errno.ENOENT, errno.ENOTDIR):
+                    refusal = call, -result
         return refusal
 
 
@@ -161,7 +177,10 @@ _code: list[mmap.mmap] = []
 
 
 def prepare() -> int | None:
-    """The address of this machine's walk, made once, before the processes that use it are forked; None where there is none, or where the kernel maps no code for us (SELinux's execmem)."""
+    """The address of this machine's walk; made once, before the processes that use it are forked.
+
+    None where there is none, or where the kernel maps no code for us (SELinux's execmem).
+    """
     if os.uname().machine != "x86_64" or sys.maxsize < 2**32:
         return None
     if not _code:
@@ -171,19 +190,8 @@ def prepare() -> int | None:
             return None
         code.write(_WALK_X86_64)
         _code.append(code)
-    return ctypes.addressof(ctypes.c_char.from_buffer(_code[0]))
+    return _address(_code[0])
 
 
-def strings(values: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
-    """A NULL-terminated array of C strings, as execve(2) takes it."""
-    return (ctypes.c_char_p * (len(values) + 1))(*(os.fsencode(value) for value in values), None)
-
-
-def string(value: str) -> ctypes.Array[ctypes.c_char]:
-    """A C string."""
-    return ctypes.create_string_buffer(os.fsencode(value))
-
-
-def numbers(kind: Callable[..., ctypes._SimpleCData[int]], values: Sequence[int]) -> object:
-    """An array of C integers."""
-    return (kind * len(values))(*values)  # type: ignore[operator]
+def _address(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
