@@ -104,6 +104,9 @@ ROWS = (
     # No errno of its own: EPERM, of a file system that cannot be mounted in a user namespace.
     Row("old kernel, overlay", lambda at: at.topic is Topic.OVERLAY and at.denied and at.facts.kernel < (5, 11), ways.too_old),
     Row("no overlayfs", _is(Topic.OVERLAY, errors.ENODEV), _says("The kernel has not loaded overlayfs, and only root may: 'sudo modprobe overlay'")),
+    Row("nowhere to write", _is(Topic.OVERLAY, errors.EROFS, errors.EACCES), _says(
+        "The store needs a directory that can be written: --nsjail-store=DIR, or PYTEST_NSJAIL_STORE=DIR in the environment",
+    )),
     Row("no lower layer", _is(Topic.OVERLAY, errors.EINVAL, errors.EREMOTE, errors.ELOOP, errors.ESTALE, errors.EOPNOTSUPP), _says(
         "The store's file system cannot be the lower layer of an overlay. Put the store on a local one (ext4, xfs, btrfs, tmpfs), no network's and no overlay:"
         " --nsjail-store=/var/tmp/nsjail",

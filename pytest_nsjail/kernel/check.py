@@ -97,4 +97,4 @@ class Check(NamedTuple):
 
 def failed(checks: tuple[Check, ...]) -> Check | None:
     """The first needed step that was refused; None where jails can be made."""
-    return next((check for check in checks if check.needed and not check.ok), None)
+    return min((check for check in checks if check.needed and not check.ok), key=lambda check: not check.tried, default=None)

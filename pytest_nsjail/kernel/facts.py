@@ -37,6 +37,7 @@ class Facts(NamedTuple):
     :param hidden: whether ``/proc`` hides other users' processes (``hidepid``).
     :param newuidmap: whether newuidmap(1) and newgidmap(1) are in the PATH.
     :param subordinate: whether /etc/subuid and /etc/subgid have a range for this user.
+    :param gains: whether newuidmap, which is set-user-ID, gains any right: under no_new_privs it does not.
     :param cgroup: the version of the control groups this process can make groups in, None where it cannot.
     :param read_only: whether every mount of control groups is read-only.
     :param systemd: whether systemd runs this host, and can delegate a group.
@@ -63,6 +64,7 @@ class Facts(NamedTuple):
     hidden: bool = False
     newuidmap: bool = True
     subordinate: bool = True
+    gains: bool = True
     cgroup: int | None = None
     read_only: bool = False
     systemd: bool = True
@@ -107,6 +109,7 @@ def facts() -> Facts:
         hidden=any(path == "/proc" and kind == "proc" and re.search(r"\bhidepid=(?!0\b|off\b)", options) for path, kind, options in mounts),
         newuidmap=bool(shutil.which("newuidmap") and shutil.which("newgidmap")),
         subordinate=all(_has_range(file, user) for file in ("/etc/subuid", "/etc/subgid")),
+        gains=status.get("NoNewPrivs", "").strip() != "1",
         cgroup=groups.version if groups else None,
         read_only=_groups_read_only(),
         systemd=os.path.isdir("/run/systemd/system"),  # sd_booted(3)

@@ -65,16 +65,22 @@ def payload(world: IdMap, uid: int, gid: int) -> IdMap:
 def rootless() -> IdMap:
     """The map for a user namespace made without privilege: root is the caller, and the rest its range of subordinate ids.
 
-    Without newuidmap(1) or without a range in /etc/subuid (subuid(5)) it holds the caller alone.
+    Without newuidmap(1), without a range in /etc/subuid (subuid(5)), or where no program gains rights, it holds the caller alone.
     """
     # Here and below: the zygote imports this file too, and never runs a program; what it does not import its children need not copy.
     import shutil
 
     uid, gid = os.geteuid(), os.getegid()
     uids, gids = (_subordinate(file, uid) for file in ("/etc/subuid", "/etc/subgid"))
-    if uids and gids and shutil.which("newuidmap") and shutil.which("newgidmap"):
+    if uids and gids and gains_rights() and shutil.which("newuidmap") and shutil.which("newgidmap"):
         return IdMap((Range(0, uid, 1), *uids), (Range(0, gid, 1), *gids), True)
     return IdMap((Range(0, uid, 1),), (Range(0, gid, 1),), False)
+
+
+def gains_rights() -> bool:
+    """Whether a set-user-ID program such as newuidmap(1) is one here: under no_new_privs (PR_SET_NO_NEW_PRIVS(2const)) none is."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return "NoNewPrivs:\t1\n" not in status.read()
 
 
 def _subordinate(file: str, uid: int) -> tuple[Range, ...]:

@@ -30,18 +30,40 @@ def probe(place: str | None = None, *, seconds: float = 10.0) -> tuple[Check, ..
     :param seconds: the time it has; a step that takes longer is reported as timed out.
     :return: a check for each step, in order.
     """
-    with tempfile.TemporaryDirectory(prefix=".nsjail-probe-", dir=_existing(place)) as directory:
-        os.makedirs(f"{directory}/lower/old")
-        Path(f"{directory}/lower/old/file").touch()
-        privileged = capability.has(capability.SYS_ADMIN)
-        said, end = _run(directory, privileged, seconds)
-    return _checks(said, end, [step for step in Step if not (privileged and step in (Step.IDS, Step.USER, Step.MAP))])
+    privileged = capability.has(capability.SYS_ADMIN)
+    steps = [step for step in Step if not (privileged and step in (Step.IDS, Step.USER, Step.MAP))]
+    directory, refusal = _room(place)
+    if directory is None:
+        checks = tuple(Check(step.value, None, "", tried=False) for step in steps)
+    else:
+        with directory as path:
+            os.makedirs(f"{path}/lower/old")
+            Path(f"{path}/lower/old/file").touch()
+            said, end = _run(path, privileged, seconds)
+        checks = _checks(said, end, steps)
+    if refusal is None:
+        return checks
+    # Tried elsewhere, which says nothing of the store.
+    overlay = Check(Step.OVERLAY.value, refusal.errno, f"no directory can be made at {place or refusal.filename}")
+    return tuple(overlay if check.step == overlay.step else check for check in checks)
 
 
-def _existing(place: str | None) -> str | None:
-    """The nearest directory to make one in, or None for the system's temporary one."""
-    path = Path(place or tempfile.gettempdir()).absolute()
-    return next((str(parent) for parent in (path, *path.parents) if parent.is_dir() and os.access(parent, os.W_OK)), None)
+def _room(place: str | None) -> tuple[tempfile.TemporaryDirectory[str] | None, OSError | None]:
+    """A directory of its own on the place's file system; elsewhere, and the refusal, where that cannot be; none where none can."""
+    refusal = None
+    for parent in (_existing(place) if place else None, None, "/dev/shm"):
+        try:
+            # Without a parent it is the system's temporary directory, which raises FileNotFoundError where there is none to write to.
+            return tempfile.TemporaryDirectory(prefix=".nsjail-probe-", dir=parent), refusal
+        except OSError as error:
+            refusal = refusal or error
+    return None, refusal
+
+
+def _existing(path: str) -> str:
+    """The directory, or the nearest of its parents that there is."""
+    absolute = Path(path).absolute()
+    return next(str(parent) for parent in (absolute, *absolute.parents) if parent.is_dir())
 
 
 def _run(directory: str, privileged: bool, seconds: float) -> tuple[list[dict[str, Any]], str]:
@@ -112,7 +134,7 @@ def quick(known: Facts | None = None) -> str:
     obstacle = _obstacle(known)
     if obstacle:
         return f"nsjail: unlikely to work: {obstacle}; 'pytest --nsjail-doctor' says what to do"
-    many = known.privileged or (known.newuidmap and known.subordinate)
+    many = known.privileged or (known.newuidmap and known.subordinate and known.gains)
     return _line(rootless=not known.privileged, version=known.cgroup, many=many, release=known.release, overlay=known.overlay)
 
 

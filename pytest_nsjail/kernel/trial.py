@@ -73,8 +73,7 @@ class Trial:
         if len(many.uids) > 1:
             self._enter(Step.USER, Step.IDS, many, "/proc", lambda: None, aloud=False)
         else:
-            absent = "no range in /etc/subuid and /etc/subgid" if shutil.which("newuidmap") and shutil.which("newgidmap") else "no newuidmap and newgidmap"
-            say(step=Step.IDS.name, errno=errno.ENOENT, detail=absent)
+            say(step=Step.IDS.name, errno=errno.ENOENT, detail=_absent())
 
     def _world(self) -> None:
         """The keeper's part, see :mod:`pytest_nsjail.jail.zygote`."""
@@ -209,6 +208,13 @@ class Trial:
         umount(".")
         os.chdir("/")
         self._proc = "/proc"
+
+
+def _absent() -> str:
+    """Why there is one id."""
+    if not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+        return "no newuidmap and newgidmap"
+    return "no range in /etc/subuid and /etc/subgid" if idmap.gains_rights() else "newuidmap gains no rights under no_new_privs"
 
 
 def _become() -> None:

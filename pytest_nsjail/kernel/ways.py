@@ -96,10 +96,12 @@ def ids(refusal: Refusal) -> str:
         return f"For jails with several users, {install}" + ("" if refusal.facts.subordinate else f"; then '{ranges}'")
     if not refusal.facts.subordinate:
         return f"For jails with several users, give {user} a range of ids: '{ranges}'"
-    # podman#20336, #13360: a copied image, or a container's, has lost the bit. No new privileges: what a container or systemd may set.
+    if not refusal.facts.gains:
+        return "For jails with several users, run pytest without no_new_privs (Docker's --security-opt no-new-privileges, systemd's NoNewPrivileges=, bwrap)"
+    # podman#20336, #13360: a copied image, or a container's, has lost the bit.
     return (
-        "newuidmap has no right to do it: 'sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap'; where they have the bit, /usr is mounted nosuid"
-        " or pytest runs with no_new_privs (Docker's --security-opt no-new-privileges, systemd's NoNewPrivileges=)\n"
+        "newuidmap has no right to do it: 'sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap'; where they have the bit, /usr is mounted nosuid,"
+        " or this is a sandbox whose root is another\n"
         f"Or go without: take {user} out of /etc/subuid and /etc/subgid, and a jail has one user"
     )
 
@@ -121,7 +123,7 @@ def groups(refusal: Refusal) -> str:
         return f"Control groups are mounted read-only here: '{options}', or 'podman run --systemd=always'. Without them a limit is held as said here"
     if known.systemd and not known.container and known.uid:
         return "Have a group delegated: 'systemd-run --user --scope -p Delegate=yes pytest'. Without one a limit is held as said here"
-    return "Run the tests as root, whose the control groups are. Without them a limit is held as said here"
+    return "Run the tests as the host's root, whose the control groups are. Without them a limit is held as said here"
 
 
 def filtered(refusal: Refusal) -> str:

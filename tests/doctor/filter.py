@@ -9,8 +9,8 @@ import struct
 import sys
 
 _NUMBERS = {
-    "x86_64": {"mount": 165, "pivot_root": 155, "unshare": 272, "setns": 308, "umount2": 166},
-    "aarch64": {"mount": 40, "pivot_root": 41, "unshare": 97, "setns": 268, "umount2": 39},
+    "x86_64": {"mount": 165, "pivot_root": 155, "unshare": 272, "setns": 308, "umount2": 166, "swapoff": 168},
+    "aarch64": {"mount": 40, "pivot_root": 41, "unshare": 97, "setns": 268, "umount2": 39, "swapoff": 225},
 }
 _EVERYWHERE = {"open_tree": 428, "move_mount": 429, "mount_setattr": 442}
 # include/uapi/linux/bpf_common.h, seccomp.h and prctl.h

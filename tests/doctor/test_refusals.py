@@ -159,6 +159,39 @@ def test_a_newuidmap_that_may_not(hosts: Hosts, tmp_path: Path) -> None:
     assert "chmod u+s /usr/bin/newuidmap" in told
 
 
+def test_a_newuidmap_that_gains_nothing_is_not_asked(hosts: Hosts, tmp_path: Path) -> None:
+    """Under no_new_privs, as in bwrap, a set-user-ID program is none: one user, then, and no error."""
+    if not shutil.which("newuidmap"):
+        pytest.skip("newuidmap(1) is not installed (Debian's package uidmap)")
+    (tmp_path / "range").write_text("1000:100000:65536\n")
+    # Any filter sets it.
+    ranges = " && ".join(f"mount --bind {tmp_path}/range /etc/{file}" for file in ("subuid", "subgid"))
+    there = hosts.plain(ranges, filtered="swapoff:EPERM")
+    checks, said = there.probe()
+    assert refused(checks) == {}
+    assert checks[Step.IDS.value][1:3] == (errno.ENOENT, "newuidmap gains no rights under no_new_privs")
+    assert "one user id" in said["summary"]
+    assert "exited with 0" in there.jail()
+
+
+def test_a_store_that_cannot_be_written(hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    there = hosts.root(f"mount -t tmpfs -o ro none {tmp_path}/full")
+    code = "import sys; from pytest_nsjail.plugin.doctor import doctor; print(doctor(print, sys.argv[1]))"
+    told = there.python(code, f"{tmp_path}/full/store")
+    assert f"refused    an overlay over the store: Read-only file system (EROFS): no directory can be made at {tmp_path}/full/store" in told
+    assert "--nsjail-store=DIR" in told
+    assert told.endswith("The way out is above.\n1\n")
+
+
+def test_nowhere_to_write_at_all(hosts: Hosts) -> None:
+    code = "from pytest_nsjail.plugin.doctor import doctor; print(doctor(print, '/nowhere/store'))"
+    closed = "mount -o remount,bind,ro / && for d in /tmp /dev/shm /var/tmp; do mount --bind $d $d; mount -o remount,bind,ro $d; done"
+    told = hosts.root(closed, TMPDIR="/nowhere").python(code)
+    assert "not tried  a mount namespace" in told
+    assert "No jail can be made here: an overlay over the store: Read-only file system (EROFS)" in told
+
+
 def test_newuidmap_of_this_user(hosts: Hosts) -> None:
     """Whatever this user has: a range that is used, or none; as root there is nothing to ask."""
     checks, _ = hosts.here().probe()
