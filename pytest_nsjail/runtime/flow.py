@@ -32,6 +32,9 @@ from pytest_nsjail.spec.jail import ImageSpec, JailSpec
 from pytest_nsjail.spec.limits import Limits
 from pytest_nsjail.spec.mount import Device, Mount
 
+# How long the store keeps what nobody asks for, in seconds.
+_KEPT = 30 * 24 * 3600.0
+
 Adjust = Callable[[JailSpec], JailSpec]
 Finished = Callable[[JailSpec, Result], None]
 
@@ -122,8 +125,9 @@ class Runtime:
         return self._launch(spec, image)
 
     def close(self) -> None:
-        """End every jail, and remove what only this session needed."""
+        """End every jail, and remove from the store what nobody has asked for in a month."""
         self._launcher.close()
+        self._store.prune(_KEPT)
 
     def __enter__(self) -> Runtime:
         return self
