@@ -36,6 +36,23 @@ class Declared:
         return super().__new__(cls)
 
 
+def encodable(declaration: str, what: str, value: str) -> str:
+    """A string that has bytes: UTF-8, where a surrogate from U+DC80 to U+DCFF stands for a byte that is none (PEP 383)."""
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        problem = f"{what} {value!r} holds half a character, U+{ord(value[error.start]):04X}"
+        raise SpecError(declaration, problem, "Write whole characters; a byte that is no UTF-8 is written as os.fsdecode() gives it.") from None
+    return value
+
+
+def sequence(declaration: str, what: str, value: object, example: str) -> tuple[object, ...]:
+    """Several values: any iterable but a string, which would be its letters."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise SpecError(declaration, f"{what} is {value!r}", f"Write a list: {what}=[{example}].")
+    return tuple(value)
+
+
 def text(declaration: str, what: str, value: object) -> str:
     """A string (or a path object) that is not empty and that the kernel can take."""
     if isinstance(value, PathLike):
@@ -46,7 +63,7 @@ def text(declaration: str, what: str, value: object) -> str:
         raise SpecError(declaration, f"{what} is empty", "Write it out.")
     if "\0" in value:
         raise SpecError(declaration, f"{what} {value!r} holds a NUL byte", "No name of the kernel's can: leave it out.")
-    return value
+    return encodable(declaration, what, value)
 
 
 def source(declaration: str, value: object) -> str:
@@ -148,7 +165,7 @@ def argv(declaration: str, value: object) -> tuple[str, ...]:
             raise SpecError(declaration, f"argv holds {given!r}, a {type(given).__name__}", "Write every argument as a string.")
         if "\0" in given:
             raise SpecError(declaration, f"argv holds {given!r} with a NUL byte", "The kernel ends an argument there: leave it out.")
-        arguments.append(given)
+        arguments.append(encodable(declaration, "an argument", given))
     return tuple(arguments)
 
 
@@ -161,6 +178,8 @@ def environment(declaration: str, value: object) -> tuple[tuple[str, str], ...]:
             raise SpecError(declaration, f"env holds the name {name!r}", "Write a name without '=' and NUL bytes.")
         if not isinstance(setting, str) or "\0" in setting:
             raise SpecError(declaration, f"env sets {name} to {setting!r}", f"Write a string without NUL bytes: {name!r}: '3000'.")
+        encodable(declaration, "a name of env", name)
+        encodable(declaration, f"{name} of env", setting)
     return tuple(value.items())
 
 

@@ -133,11 +133,13 @@ class Text(Dependency):
         _set(self, path=check.inside(repr(self), "the path", self.path))
         if not isinstance(self.content, (str, bytes)):
             raise SpecError(repr(self), f"the content is {type(self.content).__name__}", "Write a string or bytes.")
+        if isinstance(self.content, str):
+            check.encodable(repr(self), "the content", self.content)
         check.permissions(repr(self), self.mode)
 
     def __repr__(self) -> str:
-        shown = self.content if len(self.content) <= 24 else self.content[:24]
-        return f"Text({str(self.path)!r}, {shown!r}{'...' if shown is not self.content else ''})"
+        long = isinstance(self.content, (str, bytes)) and len(self.content) > 24
+        return f"Text({str(self.path)!r}, {f'{self.content[:24]!r}...' if long else repr(self.content)})"
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ class Directory(Dependency):
         check.permissions(repr(self), self.mode)
 
     def __repr__(self) -> str:
-        return f"Directory({str(self.path)!r}{f', mode={self.mode:#o}' if self.mode != 0o755 else ''})"
+        mode = f"{self.mode:#o}" if isinstance(self.mode, int) else repr(self.mode)
+        return f"Directory({str(self.path)!r}{f', mode={mode}' if self.mode != 0o755 else ''})"
 
 
 class _Accounts(Dependency):

@@ -110,10 +110,11 @@ class JailSpec:
         if image is None and not whole[0].startswith("/"):
             problem = f"{whole[0]!r} is not absolute, and no image has a PATH to look it up in"
             raise SpecError(declaration, problem, f"Write where it is: '/usr/bin/{whole[0]}', or give image=.")
-        mounts = tuple(mounts)
-        for mount in mounts:
+        asked: list[Mount] = []
+        for mount in check.sequence(declaration, "mounts", mounts, "Bind('/etc/hosts', '/etc/hosts')"):
             if not isinstance(mount, (Bind, Tmpfs)):
                 raise SpecError(declaration, f"mounts holds {mount!r}", "Write Bind(source, target) or Tmpfs(target).")
+            asked.append(mount)
         if not isinstance(stdin, (str, bytes, type(None))):
             raise SpecError(declaration, f"stdin is {type(stdin).__name__}", "Write a string or bytes.")
         if not isinstance(limits, (Limits, type(None))):
@@ -125,16 +126,19 @@ class JailSpec:
         return cls(
             arguments,
             image=image,
-            mounts=mounts,
+            mounts=tuple(asked),
             env=check.environment(declaration, env or {}),
             workdir=None if workdir is None else check.inside(declaration, "workdir", workdir, root=True),
             user=None if user is None else check.user(declaration, user),
-            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+            stdin=check.encodable(declaration, "stdin", stdin).encode(errors="surrogateescape") if isinstance(stdin, str) else stdin,
             limits=limits or Limits(),
             timeout=None if timeout is None else check.seconds(declaration, "timeout", timeout),
             network=network,
             hostname="nsjail" if hostname is None else check.hostname(declaration, hostname),
-            devices=tuple(device if isinstance(device, Device) else Device(device) for device in devices),
+            devices=tuple(
+                device if isinstance(device, Device) else Device(device)  # type: ignore[arg-type]
+                for device in check.sequence(declaration, "devices", devices, "'/dev/fuse'")
+            ),
             read_only=read_only,
         )
 
