@@ -147,7 +147,7 @@ def user(declaration: str, value: object) -> str:
     given = text(declaration, "the user", value)
     name, colon, group = given.partition(":")
     for part in (name, group) if colon else (name,):
-        if part.isdigit():
+        if part.isascii() and part.isdigit():
             identity(declaration, "user", int(part))
         else:
             account(declaration, "a user", part)

@@ -169,6 +169,7 @@ BAD: list[tuple[Callable[[], object], str, str]] = [
     (lambda: run(user="a:b:c"), "'b:c' cannot be", "'nodeuser'"),
     (lambda: run(user=":root"), "is empty", "Write it out"),
     (lambda: run(user="root:"), "is empty", "Write it out"),
+    (lambda: run(user="²"), "'²' cannot be", "'nodeuser'"),
     (lambda: run(user=1.5), "the user is float 1.5", "Write a string"),
     (lambda: run(user=True), "user=True", "user=500"),
     (lambda: run(hostname=""), "the hostname is empty", "Write it out"),
