@@ -58,13 +58,6 @@ class Launcher:
         spare, self._spare = self._spare, None
         return spare
 
-    def check(self) -> None:
-        """See that a jail can be made here, and keep it for the first who wants one.
-
-        :raises SetupError: where it cannot.
-        """
-        self._spare = self.prepare("none")
-
     def ahead(self) -> None:
         """Have one more init prepared while the caller waits for its jail."""
         if self._sock is not None and not self._owed and self._spare is None:

@@ -7,11 +7,16 @@ payload's memory could not say so.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 _NAME = "pytest-nsjail-"
+# Where a version 2 group's own processes wait while the group has children: one for all sessions in it.
+_LEAF = f"{_NAME}host"
 _CONTROLLERS = ("memory", "pids")
 
 
@@ -46,20 +51,27 @@ def hierarchy() -> Hierarchy | None:
     """What this process may make groups in, or None."""
     mounted = _mounted()
     groups = _own_groups()
-    unified = mounted.get("cgroup2")
-    if unified and "" in groups:
-        directory = unified + groups[""].rstrip("/")
-        if set(_CONTROLLERS) <= set(_read(f"{directory}/cgroup.controllers").split()) and os.access(directory, os.W_OK):
-            return Hierarchy(2, tuple((controller, directory) for controller in _CONTROLLERS))
+    if "cgroup2" in mounted and "" in groups:
+        # Where a session has moved this process into the leaf, groups are made beside it.
+        directory = _directory(mounted["cgroup2"], groups[""]).removesuffix(f"/{_LEAF}")
+        available = _read(f"{directory}/cgroup.controllers").split()
+        controllers = [controller for controller in _CONTROLLERS if controller in available]
+        # All of these are whose a group is delegated to (Documentation/admin-guide/cgroup-v2.rst, "Model of Delegation").
+        if controllers and all(os.access(f"{directory}/{name}", os.W_OK) for name in ("", "cgroup.procs", "cgroup.subtree_control")):
+            return Hierarchy(2, tuple((controller, directory) for controller in controllers))
     directories = []
     for controller in _CONTROLLERS:
         if controller in mounted and controller in groups:
-            directory = mounted[controller] + groups[controller].rstrip("/")
-            # A container's cgroup mount starts at its own group, whatever /proc/self/cgroup calls it.
-            directory = directory if os.path.isdir(directory) else mounted[controller]
+            directory = _directory(mounted[controller], groups[controller])
             if os.access(directory, os.W_OK):
                 directories.append((controller, directory))
     return Hierarchy(1, tuple(directories)) if directories else None
+
+
+def _directory(mounted: str, group: str) -> str:
+    # A container's cgroup mount starts at its own group, whatever /proc/self/cgroup calls it.
+    directory = mounted + group.rstrip("/")
+    return directory if os.path.isdir(directory) else mounted
 
 
 def _mounted() -> dict[str, str]:
@@ -97,6 +109,8 @@ def _write(path: str, value: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)
 
@@ -116,10 +130,8 @@ class Group:
             for controller in wanted:
                 parent = f"{hierarchy.directory(controller)}/{_NAME}{session}"
                 if self._version == 2:
-                    _enable(hierarchy.directory(controller), session)
+                    _make_parent(hierarchy, parent)
                 os.makedirs(parent, exist_ok=True)
-                if self._version == 2:
-                    _write(f"{parent}/cgroup.subtree_control", " ".join(f"+{one}" for one in _CONTROLLERS))
                 self._directories[controller] = f"{parent}/{name}"
                 os.makedirs(f"{parent}/{name}", exist_ok=True)
             if memory is not None:
@@ -171,23 +183,60 @@ def _field(path: str, name: str) -> int:
     return 0
 
 
-def _enable(directory: str, session: int) -> None:
+def _make_parent(hierarchy: Hierarchy, parent: str) -> None:
+    """Make a session's version 2 group, whose children have controllers as its own parent's have."""
+    wanted = " ".join(f"+{controller}" for controller, _ in hierarchy.directories)
+    with _alone(os.path.dirname(parent)):
+        _enable(os.path.dirname(parent), wanted)
+        os.makedirs(parent, exist_ok=True)
+        _write(f"{parent}/cgroup.subtree_control", wanted)
+
+
+def _enable(directory: str, wanted: str) -> None:
     """Let the children of a version 2 group have controllers.
 
-    A group with processes of its own cannot have children with controllers ("no internal processes"), so that this
-    session's processes go into a leaf first.
+    A group with processes of its own cannot have children with controllers ("no internal processes"), so that they go into a leaf first.
     """
-    wanted = " ".join(f"+{controller}" for controller in _CONTROLLERS)
+    # A process that forks while it is moved may leave its child behind: hence more than one round.
+    for attempts_left in reversed(range(10)):
+        try:
+            _write(f"{directory}/cgroup.subtree_control", wanted)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or not attempts_left:
+                raise
+        os.makedirs(f"{directory}/{_LEAF}", exist_ok=True)
+        _move(directory, f"{directory}/{_LEAF}")
+
+
+def _restore(hierarchy: Hierarchy) -> None:
+    """Make a version 2 group what it was before its first session, when the last one has gone."""
+    directory = hierarchy.directories[0][1]
+    with _alone(directory):
+        if [entry.name for entry in os.scandir(directory) if entry.is_dir()] == [_LEAF]:
+            _write(f"{directory}/cgroup.subtree_control", " ".join(f"-{controller}" for controller, _ in hierarchy.directories))
+            _move(f"{directory}/{_LEAF}", directory)
+            _remove(f"{directory}/{_LEAF}", deadline=time.monotonic() + 1)
+
+
+def _move(source: str, target: str) -> None:
+    """Move every process of a version 2 group to another."""
+    for pid in _read(f"{source}/cgroup.procs").split():
+        try:
+            _write(f"{target}/cgroup.procs", pid)
+        except ProcessLookupError:  # it has ended meanwhile
+            continue
+
+
+@contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """One session at a time: what one enables, another that ends must not disable before there is a group."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _write(f"{directory}/cgroup.subtree_control", wanted)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        leaf = f"{directory}/{_NAME}host-{session}"
-        os.makedirs(leaf, exist_ok=True)
-        for pid in _read(f"{directory}/cgroup.procs").split():
-            _write(f"{leaf}/cgroup.procs", pid)
-        _write(f"{directory}/cgroup.subtree_control", wanted)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _remove(directory: str, deadline: float) -> None:
@@ -206,12 +255,14 @@ def _remove(directory: str, deadline: float) -> None:
 def remove_session(session: int) -> None:
     """Remove every group that a session has left."""
     found = hierarchy()
-    for directory in {directory for _, directory in found.directories} if found else ():
-        # Where this process itself was moved into the session's leaf, the session's groups are beside it.
-        for parent in (directory, os.path.dirname(directory)):
-            session_directory = f"{parent}/{_NAME}{session}"
-            if os.path.isdir(session_directory):
-                for name in os.listdir(session_directory):
-                    if os.path.isdir(f"{session_directory}/{name}"):
-                        _remove(f"{session_directory}/{name}", deadline=time.monotonic() + 2)
-                _remove(session_directory, deadline=time.monotonic() + 2)
+    if found is None:
+        return
+    for directory in {directory for _, directory in found.directories}:
+        session_directory = f"{directory}/{_NAME}{session}"
+        if os.path.isdir(session_directory):
+            for name in os.listdir(session_directory):
+                if os.path.isdir(f"{session_directory}/{name}"):
+                    _remove(f"{session_directory}/{name}", deadline=time.monotonic() + 2)
+            _remove(session_directory, deadline=time.monotonic() + 2)
+    if found.version == 2:
+        _restore(found)

@@ -47,7 +47,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from pytest_nsjail.plugin.doctor import doctor
 
     # Nothing is configured yet, and nothing has to be: no reporter, no capture.
-    return doctor(lambda line: sys.stdout.write(f"{line}\n"))
+    return doctor(lambda line: sys.stdout.write(f"{line}\n"), options.store(config) if sys.platform.startswith("linux") else None)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -35,6 +35,9 @@ from pytest_nsjail.spec.mount import Device, Mount
 # How long the store keeps what nobody asks for, in seconds.
 _KEPT = 30 * 24 * 3600.0
 
+# A jail without a program: to execute the root directory is refused, and by then all else was not.
+_NOTHING = JailSpec(("/",))
+
 Adjust = Callable[[JailSpec], JailSpec]
 Finished = Callable[[JailSpec, Result], None]
 
@@ -60,11 +63,16 @@ class Runtime:
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """See that jails can be made here.
+        """See that jails can be made here: one over an empty image, which does everything but execute a program.
 
         :raises SetupError: with the step that the kernel refuses, and the way out.
         """
-        self._launcher.check()
+        image = self._build(ImageSpec(()))[0]
+        view = root_view(_NOTHING, image.rootfs.path)
+        try:
+            self._make(_NOTHING, image, view, identify(None, view, self._launcher.ids), lambda spec, result: None).wait()
+        finally:
+            self._launcher.ahead()
 
     def image(
         self, *dependencies: Dependency, env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None,
@@ -122,7 +130,7 @@ class Runtime:
             image = self._closure_of(spec.argv[0])
         elif image is None or spec.image != image.spec:
             image = self._build(spec.image)[0]
-        return self._launch(spec, image)
+        return self._make(spec, image, *self._settle(spec, image), self._finished)
 
     def close(self) -> None:
         """End every jail, and remove from the store what nobody has asked for in a month."""
@@ -163,8 +171,7 @@ class Runtime:
                 self._settled[key] = settled
         return settled
 
-    def _launch(self, spec: JailSpec, image: Image) -> Jail:
-        view, identity = self._settle(spec, image)
+    def _make(self, spec: JailSpec, image: Image, view: FileView, identity: Identity, finished: Finished) -> Jail:
         with self._lock:
             name = str(next(self._numbers))
             world = self._launcher.world
@@ -176,7 +183,7 @@ class Runtime:
                 bounds = bound(spec.limits, self._hierarchy, session=os.getpid(), name=name, exempt=world.initial and identity.uid == 0)
                 main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
-                jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=self._finished)
+                jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
                 handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world), doors=doors)
             except BaseException:
                 handle.close()
