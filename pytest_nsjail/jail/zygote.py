@@ -41,7 +41,7 @@ def main(fd: int) -> NoReturn:
         os._exit(0)
     syscall.forget_arguments()
     syscall.set_process_name("nsjail-keeper")
-    _forget_signals()
+    syscall.forget_signals()
     keyring.forget_keys()
     os.umask(0o022)
     step = ""
@@ -75,16 +75,6 @@ def main(fd: int) -> NoReturn:
     _keep(pytest, zygote)
     cgroup.remove_session(session)
     os._exit(0)
-
-
-def _forget_signals() -> None:
-    """Give every signal its default: an ignored SIGCHLD or a blocked SIGTERM would be the payload's as well."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):  # the two that the C library keeps for its threads
-            continue
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _keep(pytest: int, zygote: int) -> None:
