@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,14 @@ class Told:
     layer: int | None = None
     leftovers: list[Process] = field(default_factory=list)
 
+    @property
+    def over(self) -> bool:
+        """Whether it ended, or never ran."""
+        return self.failure is not None or self.report is not None
+
+
+_NOTHING = wire.Received({}, [], 0)
+
 
 class Handle:
     """The programs of one jail, the first of which is its main one: with its end the jail ends.
@@ -58,6 +67,9 @@ class Handle:
         self._sock = sock
         self._told: dict[int, Told] = {}
         self._everybody: list[Process] | None = None
+        self._asking = threading.Lock()
+        self._turn = threading.Condition()
+        self._listening = False
 
     def run(self, number: int, command: Command, stdin: bytes | None, *, steps: Sequence[Step] = (), doors: Sequence[int] = ()) -> None:
         """Start a program.
@@ -78,34 +90,25 @@ class Handle:
     def started(self, number: int) -> Told:
         """Wait until a program runs, or is known not to."""
         told = self._of(number)
-        while not (told.host_pid or told.failure or told.report):
-            self._listen()
-        if not (told.failure or told.report):
+        self._until(lambda: bool(told.host_pid or told.over))
+        if not told.over:
             # Born, and maybe not its program yet: the init answers when it is, or when it is known not to become it.
             try:
                 self.processes()
             except SetupError:
-                while not (told.failure or told.report):
-                    self._listen()
+                self._until(lambda: told.over)
         return told
 
     def ended(self, number: int) -> Told:
         """Wait until a program has ended, or is known not to have started; its record is then the caller's."""
         told = self._of(number)
-        while not (told.failure or told.report):
-            self._listen()
+        self._until(lambda: told.over)
         return told
 
     def has_ended(self, number: int, timeout: float = 0.0) -> bool:
         """Whether a program has ended, or never started; waits ``timeout`` seconds for it at the most."""
         told = self._of(number)
-        deadline = time.monotonic() + timeout
-        while not (told.failure or told.report):
-            left = deadline - time.monotonic()
-            if not select.select([self._sock], [], [], max(0.0, left))[0]:
-                return False
-            self._listen()
-        return True
+        return self._until(lambda: told.over, time.monotonic() + timeout)
 
     def output(self, number: int) -> tuple[bytes, bytes]:
         """What a program wrote so far to its standard output and error."""
@@ -126,18 +129,24 @@ class Handle:
 
     def processes(self) -> tuple[Process, ...]:
         """Everybody in the jail but its init."""
-        self._everybody = []
-        self._say({"do": "processes"})
-        found = self._everybody
-        while self._everybody is not None:
-            self._listen()
-        return tuple(found)
+        with self._asking:
+            found = self._everybody = []
+            self._say({"do": "processes"})
+            self._until(lambda: self._everybody is None)
+            return tuple(found)
 
     def close(self) -> None:
         """End the jail: its init exits when the socket closes, and the kernel kills everybody in it."""
-        self._sock.close()
-        while self._told:
-            _release(self._told.popitem()[1])
+        with self._turn:
+            if not self.closed:
+                # Whoever listens in another thread keeps the socket open until he is woken.
+                try:
+                    self._sock.shutdown(socket.SHUT_RDWR)
+                except OSError:  # the init is gone already
+                    pass
+            self._sock.close()
+            while self._told:
+                _release(self._told.popitem()[1])
 
     @property
     def closed(self) -> bool:
@@ -155,8 +164,43 @@ class Handle:
         except OSError as error:
             raise SetupError("the jail's init is gone", error.errno) from error
 
-    def _listen(self) -> None:
-        said = wire.receive(self._sock)
+    def _until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Listen until something is so, or the deadline has passed. Several threads may: one listens for all."""
+        with self._turn:
+            while not done():
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if self._listening:
+                    if not self._turn.wait(left):
+                        return done()
+                    continue
+                self._listening = True
+                self._turn.release()
+                try:
+                    said = self._receive(left)
+                finally:
+                    self._turn.acquire()
+                    self._listening = False
+                    self._turn.notify_all()
+                if said is _NOTHING:
+                    return False
+                self._hear(said)
+        return True
+
+    def _receive(self, seconds: float | None) -> wire.Received | None:
+        """The next message, ``_NOTHING`` when none came in time, or None when the init is gone."""
+        try:
+            if seconds is not None:
+                poll = select.poll()
+                poll.register(self._sock, select.POLLIN)
+                if not poll.poll(seconds * 1000):
+                    return _NOTHING
+            return wire.receive(self._sock)
+        except (OSError, ValueError):
+            if self.closed:
+                raise SetupError("the jail was closed") from None
+            raise
+
+    def _hear(self, said: wire.Received | None) -> None:
         if said is None:
             main = next(iter(self._told.values()), None)
             if main and main.report:
@@ -177,11 +221,12 @@ class Handle:
             for told in self._told.values():
                 told.leftovers.append(Process(body["pid"], said.pid, tuple(body["argv"])))
             return
+        if body["number"] not in self._told:
+            return  # closed or forgotten meanwhile
         told = self._told[body["number"]]
         if event == "born":
             told.host_pid = said.pid
         elif event == "failed":
-            told.host_pid = 0
             told.host_pid, told.failure = 0, (body["step"], body["errno"], body["path"])
         elif event == "exited":
             told.report = body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal as signals
 from collections.abc import Callable, Iterable, Mapping
@@ -66,7 +67,7 @@ class Jail:
         self.spec = spec
         self._main, self._handle, self._bounds = main, handle, bounds
         self._view, self._image, self._finished = view, image, finished
-        self._count = _MAIN
+        self._numbers = itertools.count(_MAIN + 1)
         self._result: Result | None = None
 
     @property
@@ -115,8 +116,7 @@ class Jail:
         if self._result is not None:
             raise SetupError(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
-        self._count += 1
-        number = self._count
+        number = next(self._numbers)
         self._handle.run(number, command(spec, identify(spec.account(), self._view, self._main.idmap, self._main.idmap), self._bounds), spec.stdin)
         result = self._gather(spec, number, self._handle.ended(number))
         self._handle.forget(number)

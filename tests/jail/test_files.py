@@ -255,6 +255,22 @@ def test_modes_and_owners_of_an_added_directory_are_the_programs(sh):
     assert changes.read_text("/private/x") == "x\n"
 
 
+@pytest.mark.parametrize("user", [None, 500])
+def test_files_that_nobody_may_read_are_changes_all_the_same(sh, user):
+    changes = sh("mkdir /tmp/x; echo a >/tmp/x/y; chmod 0 /tmp/x/y /tmp/x", user=user, check=True).changes
+    assert changes.added == ("/tmp/x", "/tmp/x/y")
+
+
+def test_odd_names_and_kinds_are_changes(sh):
+    changes = sh("cd /tmp; touch \"$(printf 'a\\nb')\" \"$(printf '\\377')\" '[x'; mkfifo fifo; ln -s /etc/passwd link", check=True).changes
+    assert changes.added == ("/tmp/[x", "/tmp/a\nb", "/tmp/fifo", "/tmp/link", "/tmp/\udcff")
+
+
+def test_a_path_beyond_every_limit_ends_nobody(sh):
+    result = sh("i=0; while [ $i -lt 600 ]; do mkdir dddddddddd && cd dddddddddd || break; i=$((i+1)); done", timeout=60)
+    assert len(result.changes) > 300
+
+
 def test_one_jail_does_not_see_what_another_wrote(sh, box):
     before = {path: entry.size for path, entry in box.files.items()}
     sh(CHANGE, check=True)

@@ -89,6 +89,47 @@ def test_a_main_program_that_ends_takes_who_entered_along(runtime: Runtime, box:
         jail.run(["true"])
 
 
+def test_threads_share_a_jail(runtime: Runtime, box: Image):
+    codes: list[tuple[int, int | None]] = []
+    ends: list[object] = []
+    with runtime.start(["sh", "-c", "read line; exit 7"], image=box, stdin="go\n") as short, runtime.start(["sleep", "60"], image=box) as jail:
+
+        def enter(number: int) -> None:
+            for _ in range(8):
+                codes.append((number, jail.run(["sh", "-c", f"exit {number}"]).returncode))
+                jail.processes()
+
+        threads = [threading.Thread(target=enter, args=(number,), daemon=True) for number in range(5)]
+        threads += [threading.Thread(target=lambda one=one: ends.append(one.wait().status), daemon=True) for one in (short, jail)]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:-1]:
+            thread.join(20)
+        assert sorted(codes) == sorted([(number, number) for number in range(5)] * 8)
+        assert ends == [Exited(7)]
+        jail.signal(15)
+        threads[-1].join(20)
+        assert ends == [Exited(7), Signaled(15)]
+
+
+def test_a_jail_that_is_closed_by_another_thread_keeps_nobody_waiting(runtime: Runtime, box: Image):
+    jail = runtime.start(["sleep", "60"], image=box)
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            jail.wait()
+        except SetupError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    time.sleep(0.05)
+    jail.close()
+    thread.join(10)
+    assert len(told) == 1
+
+
 def test_the_hostname_is_the_jails_own(sh):
     before = socket.gethostname()
     assert sh("hostname").stdout == "nsjail\n"
