@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nsjail.plugin import hookspec, options
+from pytest_nsjail.plugin import brief, hookspec, options
 from pytest_nsjail.plugin.record import Record
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _RECORD = pytest.StashKey[Record]()
 _ITEM = pytest.StashKey[pytest.Item]()
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,7 +45,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from pytest_nsjail.plugin.doctor import doctor
 
     # Nothing is configured yet, and nothing has to be: no reporter, no capture.
-    return doctor(lambda line: sys.stdout.write(f"{line}\n"), options.store(config) if sys.platform.startswith("linux") else None)
+    return doctor(lambda line: sys.stdout.write(f"{line}\n"), options.doctors_store(config))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -67,10 +65,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if not item.config.getoption("fulltrace", False):
+        brief.cut(call)
     report = yield
     if report.failed:
         item.config.stash[_RECORD].attach(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(report: pytest.CollectReport | pytest.TestReport) -> Generator[None, object, object]:
+    data = yield
+    return brief.encodable(data) if report.failed else data
 
 
 def _hooks(config: pytest.Config) -> Any:
@@ -98,41 +104,28 @@ def _nsjail(request: pytest.FixtureRequest) -> Generator[Runtime, None, None]:
     from pytest_nsjail.errors import NsjailError, SetupError, Unsupported
 
     config = request.config
+    if not sys.platform.startswith("linux"):
+        what = f"jails are made of Linux namespaces, and this is {sys.platform}"
+        options.unavailable(config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
+    from pytest_nsjail.runtime import Runtime
+
+    def finished(spec: JailSpec, result: Result) -> None:
+        config.stash[_RECORD].finished(spec, result)
+        _hooks(config).pytest_nsjail_finished(config=config, spec=spec, result=result)
+
     try:
-        if not sys.platform.startswith("linux"):
-            raise Unsupported(f"jails are made of Linux namespaces, and this is {sys.platform}", "Run this test on Linux, or set nsjail_unavailable = skip.")
-        from pytest_nsjail.runtime import Runtime
-
-        def finished(spec: JailSpec, result: Result) -> None:
-            config.stash[_RECORD].finished(result)
-            _hooks(config).pytest_nsjail_finished(config=config, spec=spec, result=result)
-
         runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished)
+    except Unsupported as error:
+        options.unavailable(config, error)
     except NsjailError as error:
-        raise error.with_traceback(None) from None
+        # A store that cannot be used is a mistake to mend, and no reason to skip.
+        options.fail(error)
     with runtime:
         try:
             runtime.check()
         except (SetupError, Unsupported) as error:
             options.unavailable(config, error)
-            raise error.with_traceback(None) from None
         yield runtime
-
-
-def _brief(call: Callable[_P, _T]) -> Callable[_P, _T]:
-    """The same call, whose errors end in the test and not in the depths of this package: the message says it all."""
-
-    @wraps(call)
-    def brief(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        __tracebackhide__ = True
-        from pytest_nsjail.errors import NsjailError
-
-        try:
-            return call(*args, **kwargs)
-        except NsjailError as error:
-            raise error.with_traceback(None) from None
-
-    return brief
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +134,7 @@ def nsjail_image(_nsjail: Runtime) -> Callable[..., Image]:
 
     Dependencies: Elf, Script, File, Tree, Text, Symlink, Directory, Users, Groups, Copy. The image is kept in the store, by its content.
     """
-    return _brief(_nsjail.image)
+    return _nsjail.image
 
 
 @pytest.fixture(scope="session")
@@ -150,22 +143,20 @@ def nsjail_run(_nsjail: Runtime) -> Callable[..., Result]:
 
     Also: stdin=, limits=, timeout=, network=, hostname=, devices=, check=, read_only=. Without an image, the closure of argv[0] is the image.
     """
-    return _brief(_nsjail.run)
+    return _nsjail.run
 
 
 @pytest.fixture
 def nsjail_start(_nsjail: Runtime, request: pytest.FixtureRequest) -> Generator[Callable[..., Jail], None, None]:
     """Start a program in a jail of its own and return at once, with the arguments of ``nsjail_run``; it is stopped at the end of the test."""
     record = request.config.stash[_RECORD]
-    jails: list[Jail] = []
+    # Each is stopped, the last one first, also where another cannot be.
+    with ExitStack() as jails:
 
-    def start(*args: Any, **kwargs: Any) -> Jail:
-        jail = _nsjail.start(*args, **kwargs)
-        jails.append(jail)
-        record.started(jail)
-        return jail
+        def start(*args: Any, **kwargs: Any) -> Jail:
+            jail = jails.enter_context(_nsjail.start(*args, **kwargs))
+            jails.callback(record.stopped, jail)
+            record.started(jail)
+            return jail
 
-    yield _brief(start)
-    for jail in reversed(jails):
-        record.stopped(jail)
-        jail.stop()
+        yield start

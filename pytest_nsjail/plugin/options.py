@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -37,16 +39,49 @@ def store(config: pytest.Config) -> str:
 
     :raises NsjailError: for one that cannot be used.
     """
+    from pytest_nsjail.errors import SpecError
     from pytest_nsjail.image.location import store_directory
 
-    option = config.getoption("--nsjail-store")
-    ini = config.getini("nsjail_store")
-    if option is None and ini:
-        option = str((config.inipath.parent if config.inipath else config.rootpath) / os.path.expanduser(ini))
-    return store_directory(option, os.environ)
+    # A test may have changed the working directory before the first jail was wanted.
+    here = config.invocation_params.dir
+    option, ini = config.getoption("--nsjail-store"), config.getini("nsjail_store")
+    environ = dict(os.environ)
+    if told := environ.get("PYTEST_NSJAIL_STORE"):
+        environ["PYTEST_NSJAIL_STORE"] = _beside(here, told)
+    if option is not None or not ini:
+        return store_directory(option and _beside(here, option), environ)
+    try:
+        return store_directory(_beside(config.inipath.parent if config.inipath else config.rootpath, ini), environ)
+    except SpecError as error:
+        raise SpecError(f"nsjail_store = {ini}", error.problem, error.instead) from None
 
 
-def unavailable(config: pytest.Config, error: NsjailError) -> None:
-    """End a test that needs a jail where none can be made: skip it where the user allowed that, else let it fail by the error."""
+def _beside(directory: Path, path: str) -> str:
+    return path if path.startswith("~") else str(directory / path)
+
+
+def doctors_store(config: pytest.Config) -> str | None:
+    """The store's directory, for the doctor to look at; None where there can be none.
+
+    :raises pytest.UsageError: for one that cannot be used.
+    """
+    from pytest_nsjail.errors import NsjailError
+
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return store(config)
+    except NsjailError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def unavailable(config: pytest.Config, error: NsjailError) -> NoReturn:
+    """End a test that needs a jail where none can be made: skip it where the user allowed that, else let it fail; by the error's words."""
     if config.getini("nsjail_unavailable") == "skip":
-        pytest.skip(f"nsjail: {error}", allow_module_level=True)
+        raise pytest.skip.Exception(f"nsjail: {error}", allow_module_level=True) from None
+    fail(error)
+
+
+def fail(error: NsjailError) -> NoReturn:
+    """Fail a test by the error's words alone: there is no line of the user's to show."""
+    raise pytest.fail.Exception(f"nsjail: {error}", pytrace=False) from None

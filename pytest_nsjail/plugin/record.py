@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_nsjail.plugin.brief import printable
+
 if TYPE_CHECKING:
     from pytest_nsjail.runtime.jail import Jail
     from pytest_nsjail.runtime.result import Result
+    from pytest_nsjail.spec.jail import JailSpec
 
 # A test that runs hundreds of programs is told by its last ones.
 _SHOWN = 8
+_TAIL = 4000
 
 
 class Record:
@@ -27,8 +32,9 @@ class Record:
         self._results.clear()
         self._forgotten = 0
 
-    def finished(self, result: Result) -> None:
-        """A program has ended."""
+    def finished(self, spec: JailSpec, result: Result) -> None:
+        """A program has ended; the jail that had it runs no more."""
+        self._jails = [jail for jail in self._jails if jail.spec is not spec]
         self._results.append(result)
         if len(self._results) > _SHOWN:
             del self._results[0]
@@ -39,15 +45,26 @@ class Record:
         self._jails.append(jail)
 
     def stopped(self, jail: Jail) -> None:
-        """A jail has ended."""
-        self._jails.remove(jail)
+        """A jail has ended, whichever way."""
+        self._jails = [other for other in self._jails if other is not jail]
 
     def attach(self, report: pytest.TestReport) -> None:
         """Add to a failed report what is known, once."""
         if self._forgotten:
             report.sections.append(("nsjail", f"{self._forgotten} earlier programs are not shown"))
         for result in self._results:
-            report.sections.append((f"nsjail: {result.status}", result.report()))
+            report.sections.append((printable(f"nsjail: {result.status}"), printable(result.report())))
         self.begin()
         for jail in self._jails:
-            report.sections.append((f"nsjail: {jail!r}", jail.logs[-8000:]))
+            report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(_said(jail))))
+
+
+def _said(jail: Jail) -> str:
+    """The end of what a jail has said so far."""
+    from pytest_nsjail.errors import NsjailError
+
+    try:
+        said = [(name, text[-_TAIL:].rstrip("\n")) for name, text in (("stdout", jail.stdout), ("stderr", jail.stderr)) if text]
+    except NsjailError:
+        return "(it was closed, and what it said is gone)"
+    return "\n".join(f"--- {name}\n{text}" for name, text in said) or "(it has said nothing so far)"
