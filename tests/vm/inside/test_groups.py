@@ -104,26 +104,52 @@ def test_nothing_is_left_of_a_killed_session(session: subprocess.Popen[str]):
     assert not os.path.exists(f"/proc/{program}")
 
 
-def test_a_group_is_as_it_was_when_the_last_session_has_ended(tmp_path: Path):
-    """In a group of this test's own: the one of the tests still has their session."""
-    group = TOP / "last"
-    group.mkdir()
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A group of a test's own, beside the one of the tests, which has their session."""
+    (TOP / "cgroup.subtree_control").write_text("+memory +pids")
+    directory = TOP / "own"
+    directory.mkdir()
+    yield directory
+    directory.rmdir()
+
+
+def _enter(group: Path) -> tuple[str, ...]:
+    return "sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh"
+
+
+def _children(group: Path) -> list[str]:
+    return sorted(entry.name for entry in group.iterdir() if entry.is_dir())
+
+
+def test_a_group_is_as_it_was_when_the_last_session_has_ended(tmp_path: Path, group: Path):
+    sessions = [_start(tmp_path / "store", *_enter(group)) for _ in range(2)]
     try:
-        (TOP / "cgroup.subtree_control").write_text("+memory +pids")
-        sessions = [_start(tmp_path / "store", "sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh") for _ in range(2)]
         for one in sessions:
-            assert one.stdout is not None
-            one.stdout.readline()
-        assert sorted(entry.name for entry in group.iterdir() if entry.is_dir()) == sorted(
-            ["pytest-nsjail-host", *(f"pytest-nsjail-{one.pid}" for one in sessions)],
-        )
+            assert one.stdout.readline()
+        assert _children(group) == sorted(["pytest-nsjail-host", *(f"pytest-nsjail-{one.pid}" for one in sessions)])
         for one in sessions:
             one.communicate(timeout=60)
             assert one.returncode == 0
-        assert [entry for entry in group.iterdir() if entry.is_dir()] == []
+        assert _children(group) == []
         assert (group / "cgroup.subtree_control").read_text().strip() == ""
     finally:
         for one in sessions:
             one.kill()
             one.wait()
-        group.rmdir()
+
+
+def test_a_group_with_one_controller_holds_one_limit(tmp_path: Path, group: Path):
+    (group / "cgroup.subtree_control").write_text("+pids")
+    inner = group / "inner"
+    inner.mkdir()
+    try:
+        with _start(tmp_path / "store", *_enter(inner)) as one:
+            place = inner / _own(one.stdout.readline().strip()).removeprefix("/own/inner/")
+            assert (place / "pids.max").read_text() == "20\n"
+            assert not (place / "memory.max").exists()
+            one.communicate(timeout=60)
+            assert one.returncode == 0
+        assert _children(inner) == []
+    finally:
+        inner.rmdir()
