@@ -270,7 +270,7 @@ static int burn(double seconds)
     return 0;
 }
 
-static int hoard(long megabytes)
+static int hoard(long megabytes, int seconds)
 {
     for (long i = 0; i < megabytes; i++) {
         char *block = malloc(1 << 20);
@@ -278,6 +278,7 @@ static int hoard(long megabytes)
             return 3;
         memset(block, 1, 1 << 20);
     }
+    sleep(seconds);
     return 0;
 }
 
@@ -362,7 +363,7 @@ int main(int argc, char **argv)
     if (!strcmp(what, "burn"))
         return burn(atof(argv[2]));
     if (!strcmp(what, "hoard"))
-        return hoard(atol(argv[2]));
+        return hoard(atol(argv[2]), argc > 3 ? atoi(argv[3]) : 0);
     if (!strcmp(what, "breed"))
         return breed(atoi(argv[2]));
     if (!strcmp(what, "say"))
