@@ -72,7 +72,11 @@ def receive(sock: socket.socket) -> Received | None:
     try:
         packet, ancillary, _, _ = sock.recvmsg(_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
-        return None
+        # The peer left without reading all we said; the kernel tells that first, once, and what the peer said before is still there.
+        try:
+            packet, ancillary, _, _ = sock.recvmsg(_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return None
     fds, pid = array.array("i"), 0
     for _, kind, data in ancillary:
         if kind == socket.SCM_RIGHTS:

@@ -127,7 +127,11 @@ class Jail:
     def signal(self, signal: int = signals.SIGTERM) -> None:
         """Send its main program a signal; one that has ended is left alone."""
         if self._result is None and not self._handle.has_ended(_MAIN):
-            self._handle.signal(_MAIN, signal)
+            try:
+                self._handle.signal(_MAIN, signal)
+            except SetupError:
+                if not self._handle.has_ended(_MAIN):
+                    raise
 
     def wait(self, timeout: float | None = None) -> Result:
         """Wait for its main program's end.
@@ -148,7 +152,10 @@ class Jail:
     def stop(self, grace: float = GRACE) -> Result:
         """SIGTERM to its main program and, where it is still there after ``grace`` seconds, SIGKILL to everybody; then as :meth:`wait`."""
         if self._result is None and not self._handle.has_ended(_MAIN):
-            self._handle.stop(_MAIN, grace)
+            try:
+                self._handle.stop(_MAIN, grace)
+            except SetupError:
+                pass  # it ended just now; whatever else befell it, wait() tells
         return self.wait()
 
     def close(self) -> None:

@@ -293,6 +293,14 @@ def test_stopping_asks_and_then_kills(runtime: Runtime, box: Image):
     assert polite.stop().status == Exited(9)
 
 
+def test_a_jail_can_be_stopped_at_the_moment_it_ends(runtime: Runtime, box: Image):
+    for turn in range(60):
+        jail = runtime.start(["true"], image=box)
+        time.sleep(turn * 0.00005)
+        jail.signal(0)
+        assert jail.stop().status in (Exited(0), Signaled(signal.SIGTERM))
+
+
 def test_an_ended_jail_takes_signals_and_stops_silently(runtime: Runtime, box: Image):
     jail = runtime.start(["true"], image=box)
     assert jail.wait().ok
