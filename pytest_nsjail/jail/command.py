@@ -50,6 +50,6 @@ class Command(NamedTuple):
 
 # What the processes of a jail run through before they are asked, see Init._rehearse.
 REHEARSAL = Command(
-    argv=("true",), programs=("/bin/true",), env={"PATH": "/bin"}, workdir="/", uid=0, gid=0, groups=(), idmap=IdMap((Range(0, 0, 1),), (Range(0, 0, 1),), False),
-    rlimits=(), watch={}, timeout=None, grace=1.0, stdin=False,
+    argv=("true",), programs=("/bin/true",), env={"PATH": "/bin"}, workdir="/", uid=0, gid=0, groups=(),
+    idmap=IdMap((Range(0, 0, 1),), (Range(0, 0, 1),), False), rlimits=(), watch={}, timeout=None, grace=1.0, stdin=False,
 )

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -20,24 +19,10 @@ from pytest_nsjail.jail.command import REHEARSAL, Command
 from pytest_nsjail.jail.payload import Door, Payload
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
+from pytest_nsjail.jail.run import Run
 from pytest_nsjail.jail.steps import Step, decode, describe
 from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.layer_scan import scan
-
-# Between two looks at what no control group bounds.
-_WATCH_SECONDS = 0.005
-
-
-class Run:
-    """One program that was started here, until its end was told."""
-
-    def __init__(self, number: int, pid: int, command: Command, pumps: list[Pump]) -> None:
-        self.number, self.pid, self.command, self.pumps = number, pid, command, pumps
-        self.began = time.monotonic()
-        self.deadline = self.began + command.timeout if command.timeout else None
-        self.terminated = False
-        self.timed_out = False
-        self.exceeded: dict[str, str] = {}
 
 
 class Init:
@@ -100,7 +85,7 @@ class Init:
         theirs.close()
         payload = Payload(REHEARSAL, None, self._site.sysctls)
         payload.close()
-        Run(0, 0, REHEARSAL, [])
+        Run(0, 0, REHEARSAL, [], main=True).patience()
         scan(self._site.upper, self._site.upper, self._site.made)
         self._full()
         self._reap()
@@ -145,7 +130,7 @@ class Init:
                     os.kill(run.pid, body["signal"])
             case "stop":
                 if run := self._runs.get(body["number"]):
-                    self._terminate(run, body["grace"])
+                    run.terminate(body["grace"])
             case "processes":
                 for process in processes.seen():
                     try:
@@ -178,7 +163,7 @@ class Init:
         pumps = [Pump(payload.out, out, outward=True), Pump(payload.err, err, outward=True)]
         if source is not None:
             pumps.append(Pump(source, payload.into, outward=False))
-        run = Run(number, payload.pid, command, pumps)
+        run = Run(number, payload.pid, command, pumps, main=self._main is None)
         self._runs[number] = run
         self._main = self._main or run
         for pump in pumps:
@@ -191,56 +176,16 @@ class Init:
             os.dup2(null, number)
         os.close(null)
 
-    # Time, and what no control group bounds
-
     def _patience(self) -> float | None:
-        """How long to wait for anything to happen, in milliseconds."""
-        now = time.monotonic()
-        waits = [run.deadline - now for run in self._runs.values() if run.deadline is not None]
-        if any(run.command.watch for run in self._runs.values()):
-            waits.append(_WATCH_SECONDS)
-        return max(0.0, min(waits)) * 1000 if waits else None
+        """How long to wait for anything to happen, in milliseconds; None for as long as it takes."""
+        seconds = min((run.patience() for run in self._runs.values()), default=float("inf"))
+        return None if seconds == float("inf") else max(0.0, seconds) * 1000
 
     def _look_after(self) -> None:
-        now = time.monotonic()
-        for run in list(self._runs.values()):
-            if run.deadline is not None and now >= run.deadline:
-                if run.terminated:
-                    run.deadline = None
-                    self._kill(run)
-                else:
-                    run.timed_out = True
-                    self._terminate(run, run.command.grace)
         # The main program last: with it all the others go.
         for run in reversed(list(self._runs.values())):
-            if run.command.watch and self._watch(run, run.command.watch):
+            if run.look_after():
                 break
-
-    def _watch(self, run: Run, bounds: dict[str, int]) -> bool:
-        """Whether it was killed for more than its bounds."""
-        most = bounds.get("processes")
-        if most is not None and processes.tasks() >= most:
-            run.exceeded["processes"] = "watch"
-        memory = bounds.get("memory")
-        if memory is not None and processes.memory() > memory and processes.proportional_memory() > memory:
-            run.exceeded["memory"] = "watch"
-            self._kill(run)
-            return True
-        return False
-
-    def _terminate(self, run: Run, grace: float) -> None:
-        run.terminated = True
-        run.deadline = time.monotonic() + grace
-        os.kill(run.pid, signal.SIGTERM)
-        # A stopped process takes no signal but SIGKILL and this one.
-        os.kill(run.pid, signal.SIGCONT)
-
-    def _kill(self, run: Run) -> None:
-        if run is self._main:
-            os.kill(-1, signal.SIGKILL)
-        else:
-            for pid in processes.session(run.pid):
-                os.kill(pid, signal.SIGKILL)
 
     # Ends
 
@@ -265,7 +210,7 @@ class Init:
             self._end(run, status, spent)
 
     def _end(self, run: Run, status: int, usage: list[Any]) -> None:
-        took = time.monotonic() - run.began
+        took = run.age()
         last = run is self._main
         if last:
             self._clear_out(run)
