@@ -113,8 +113,8 @@ ROWS = (
     )),
     # tmpfs has user.* attributes since 6.6 ("tmpfs: add support for user xattrs"); root has trusted.* ones.
     Row("old kernel, tmpfs", _is_about(Topic.REPLACED), lambda at: (
-        f"In jails here, no program can make a directory where it removed a file or a directory of its image ('Input/output error'): a plain user's overlay"
-        f" over a tmpfs can since Linux 6.6, and this is {at.facts.release}. Run as root, or have programs write elsewhere: Tmpfs(...)"
+        "In jails here, no program can remove a directory of its image with what is in it, nor make one where it removed something ('Input/output error'):"
+        f" a plain user's overlay over a tmpfs can since Linux 6.6, and this is {at.facts.release}. Run as root, or have programs write elsewhere: Tmpfs(...)"
     )),
     # 4.9 and later say ENOSPC, earlier ones EUSERS.
     Row("namespace limits", lambda at: at.topic in _UNSHARED and at.errno in (errors.ENOSPC, errors.EUSERS), ways.exhausted),

@@ -195,18 +195,21 @@ def _make_parent(hierarchy: Hierarchy, parent: str) -> None:
 def _enable(directory: str, wanted: str) -> None:
     """Let the children of a version 2 group have controllers.
 
-    A group with processes of its own cannot have children with controllers ("no internal processes"), so that they go into a leaf first.
+    A group with processes of its own cannot have children with controllers ("no internal processes"), so that they go into a leaf first. With
+    controllers that bear threads, as pids does, the kernel would not refuse, but make it a threaded group. The kernel's own group may have both.
     """
+    leaf = f"{directory}/{_LEAF}"
     # A process that forks while it is moved may leave its child behind: hence more than one round.
     for attempts_left in reversed(range(10)):
+        if os.path.exists(f"{directory}/cgroup.type") and _read(f"{directory}/cgroup.procs"):
+            os.makedirs(leaf, exist_ok=True)
+            _move(directory, leaf)
         try:
             _write(f"{directory}/cgroup.subtree_control", wanted)
             return
         except OSError as error:
             if error.errno != errno.EBUSY or not attempts_left:
                 raise
-        os.makedirs(f"{directory}/{_LEAF}", exist_ok=True)
-        _move(directory, f"{directory}/{_LEAF}")
 
 
 def _restore(hierarchy: Hierarchy) -> None:

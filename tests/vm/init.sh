@@ -60,9 +60,9 @@ phase doctor-root root root python3 -m pytest -p pytest_nsjail.plugin --nsjail-d
 phase doctor-delegated delegated tester python3 -m pytest -p pytest_nsjail.plugin --nsjail-doctor
 phase doctor-plain plain tester python3 -m pytest -p pytest_nsjail.plugin --nsjail-doctor
 # The kernel hands TESTS from its command line to PID 1.
-tests root root root
 tests delegated delegated tester
 tests plain plain tester
+tests root root root
 # The kernel's own group has processes and children with controllers at once.
 tests top . root tests/jail/inside
 
