@@ -31,6 +31,9 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, shared_sto
     # The package that the outer session has, installed or not.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [_PROJECT, os.environ.get("PYTHONPATH")])))
     monkeypatch.setenv("PYTEST_NSJAIL_STORE", str(shared_store))
+    # Other plugins take most of a session's time.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p nsjail")
     pytester.makeini("[pytest]\nfilterwarnings = error\n")
     return pytester
 

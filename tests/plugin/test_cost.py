@@ -47,15 +47,14 @@ def test_declaring_imports_no_engine_room() -> None:
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_session_without_a_jail_starts_no_process_and_makes_no_store(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, used: bool) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+def test_a_session_without_a_jail_starts_no_process_and_makes_no_store(inner: pytest.Pytester, used: bool) -> None:
     inner.makeconftest(USED)
     inner.makepyfile("""
         import os
         def test_without(): pass
     """ + ("    def test_with(nsjail_run): assert nsjail_run(['/bin/busybox', 'true']).ok\n" if used else ""))
     inner.makepyfile(test_last="def test_last(pytestconfig): pass")
-    result = inner.runpytest_subprocess("-p", "nsjail", "--nsjail-store=store")
+    result = inner.runpytest_subprocess("--nsjail-store=store")
     result.assert_outcomes(passed=2 + used)
     assert bool(_loaded(inner.path.joinpath("modules").read_text().split())) is used
     assert inner.path.joinpath("child").exists() is used
@@ -70,12 +69,11 @@ import sys, pytest
 sys.platform = "darwin"
 for name in ("fcntl", "resource", "ctypes", "_ctypes", "pwd", "grp"):
     sys.modules[name] = None
-sys.exit(pytest.main(["-p", "nsjail", "-p", "no:tmpdir", "-p", "no:cacheprovider", "-rs", *sys.argv[1:]]))
+sys.exit(pytest.main(["-p", "no:tmpdir", "-p", "no:cacheprovider", "-rs", *sys.argv[1:]]))
 """
 
     @pytest.fixture
-    def run(self, inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    def run(self, inner: pytest.Pytester):  # type: ignore[no-untyped-def]
         inner.makepyfile("""
             from pytest_nsjail import Elf, Limits
 

@@ -6,6 +6,14 @@ import pytest
 
 from pytest_nsjail.kernel.probe import quick
 
+
+@pytest.fixture(autouse=True)
+def _as_installed(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is installed beside it is loaded too."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+
+
 RUNS = """
     def test_runs(nsjail_run, nsjail_image, nsjail_start):
         assert nsjail_run(["/bin/busybox", "true"]).ok
