@@ -28,10 +28,10 @@ class Bounds(NamedTuple):
     group: Group | None
 
 
-def bound(limits: Limits, hierarchy: Hierarchy | None, *, session: int, name: str, exempt: bool) -> Bounds:
+def bound(limits: Limits, hierarchy: Hierarchy | None, *, session: str, name: str, exempt: bool) -> Bounds:
     """Decide for each limit, the strongest way first.
 
-    :param session: this pytest's pid: the control groups are named by it.
+    :param session: what the control groups of this pytest are named by.
     :param name: this jail's, in the session.
     :param exempt: whether the payload is the host's root by number, whom RLIMIT_NPROC does not bound (getrlimit(2)).
     :raises Unsupported: for a limit that nothing here can hold.

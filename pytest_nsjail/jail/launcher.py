@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from pytest_nsjail.errors import SetupError
@@ -16,67 +17,47 @@ from pytest_nsjail.jail.steps import encode
 from pytest_nsjail.kernel import capability, idmap, procfs
 from pytest_nsjail.kernel.advice import explained
 
-_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[2]); from pytest_nsjail.jail.zygote import main; main(int(sys.argv[1]))"
+# Appended: what lies beside this package must not stand in for the standard library, least of all for root.
+_BOOTSTRAP = "import sys; sys.path.append(sys.argv[2]); from pytest_nsjail.jail.zygote import main; main(int(sys.argv[1]))"
 
 
 class Launcher:
     """The source of prepared inits.
 
+    The two ends of an init's socket are made here, and one goes along with the order: what an init says can be taken for nobody
+    else's, and an order that an exception made us forget is over when our end is closed.
+
     :param stage: an empty directory, on which every jail mounts its own tmpfs, unseen by the host.
+    :param session: by what name the keeper knows the control groups that it is to remove.
     :ivar world: what the jails start from.
     :ivar ids: the ids that a jail can have.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, session: str) -> None:
         privileged = capability.has(capability.SYS_ADMIN)
         self.world = World(stage, privileged, privileged and idmap.in_initial_namespace(), procfs.writable_by_root() if privileged else ())
         self.ids = idmap.IdMap(idmap.own("uid"), idmap.own("gid"), idmap.may_set_groups()) if privileged else idmap.rootless()
+        self._session = session
         self._keeper: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._said = -1
-        self._owed = 0
         self._spare: socket.socket | None = None
         self._owner = os.getpid()
+        self._lock = threading.RLock()
 
     def prepare(self, network: str) -> socket.socket:
         """An init that has done its :func:`pytest_nsjail.jail.plan.base`; the caller owns the socket to it.
 
-        :raises SetupError: where the zygote cannot be started, or is gone.
+        A zygote that was killed from outside is replaced, once.
+
+        :raises SetupError: where the zygote cannot be started, or the kernel refuses a step.
         """
-        if self._sock is None:
-            self._start()
-        if network != "none":
-            # Answers come in the order of the orders, so that a spare on its way is taken in first.
-            if self._owed:
-                self._spare = self._collect()
-            self._order(network)
-            return self._collect()
-        if self._spare is None:
-            if not self._owed:
-                self._order("none")
-            return self._collect()
-        spare, self._spare = self._spare, None
-        return spare
-
-    def ahead(self) -> None:
-        """Have one more init prepared while the caller waits for its jail."""
-        if self._sock is not None and not self._owed and self._spare is None:
-            self._order("none")
-
-    def _order(self, network: str) -> None:
-        assert self._sock is not None
-        try:
-            wire.send(self._sock, {"base": [encode(step) for step in base(self.world, network)]})
-        except OSError as error:
-            raise self._gone() from error
-        self._owed += 1
-
-    def _collect(self) -> socket.socket:
-        said = self._receive()
-        self._owed -= 1
-        sock = socket.socket(fileno=said.fds[0])
-        sock.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
-        ready = wire.receive(sock)
+        with self._lock:
+            sock, ready = self._await(network)
+            if ready is None:
+                sock.close()
+                self.close()
+                sock, ready = self._await(network)
         if ready is not None and ready.body["event"] == "prepared":
             return sock
         sock.close()
@@ -85,6 +66,41 @@ class Launcher:
         if ready.body["event"] == "broken":
             raise SetupError(f"the jail's init failed: {ready.body['error']}")
         raise explained(SetupError(ready.body["step"], ready.body["errno"]))
+
+    def ahead(self) -> None:
+        """Have one more init prepared before anybody asks."""
+        with self._lock:
+            if self._sock is not None and self._spare is None:
+                self._spare = self._order("none")
+
+    def _await(self, network: str) -> tuple[socket.socket, wire.Received | None]:
+        sock = self._take(network)
+        try:
+            return sock, wire.receive(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _take(self, network: str) -> socket.socket:
+        if self._sock is None:
+            self._start()
+        spare = self._spare if network == "none" else None
+        if spare is None:
+            return self._order(network)
+        self._spare = None
+        return spare
+
+    def _order(self, network: str) -> socket.socket:
+        assert self._sock is not None
+        ours, theirs = wire.pair()
+        ours.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
+        with theirs:
+            try:
+                wire.send(self._sock, {"base": [encode(step) for step in base(self.world, network)]}, [theirs.fileno()])
+            except BrokenPipeError:
+                # The zygote is gone: whoever listens on ours hears the end of file.
+                pass
+        return ours
 
     def _start(self) -> None:
         ours, theirs = wire.pair()
@@ -97,39 +113,48 @@ class Launcher:
                 pass_fds=[theirs.fileno()], start_new_session=True,
             )
         self._sock = ours
-        wire.send(ours, {"privileged": self.world.privileged})
-        if not self.world.privileged:
+        try:
+            wire.send(ours, {"privileged": self.world.privileged, "session": self._session})
+            if not self.world.privileged:
+                self._receive()
+                try:
+                    idmap.write(self._keeper.pid, self.ids)
+                except OSError as error:
+                    raise explained(SetupError(f"map the ids of the user namespace: {error.strerror}", error.errno)) from error
+                wire.send(ours, {"event": "mapped"})
             self._receive()
-            try:
-                idmap.write(self._keeper.pid, self.ids)
-            except OSError as error:
-                self.close()
-                raise explained(SetupError(f"map the ids of the user namespace: {error.strerror}", error.errno)) from error
-            wire.send(ours, {"event": "mapped"})
-        self._receive()
+        except BaseException:
+            self.close()
+            raise
 
-    def _receive(self) -> wire.Received:
+    def _receive(self) -> None:
+        """The keeper's next word.
+
+        :raises SetupError: where it is that a step failed, or where it is dead.
+        """
         assert self._sock is not None
         said = wire.receive(self._sock)
         if said is None:
-            raise self._gone()
+            last = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
+            raise SetupError(f"the zygote is gone{': ' + last if last else ''}", errno.EPIPE)
         if said.body["event"] == "failed":
-            self.close()
             raise explained(SetupError(said.body["step"], said.body["errno"]))
-        return said
-
-    def _gone(self) -> SetupError:
-        last = os.pread(self._said, 4096, 0).decode(errors="replace").strip() if self._said >= 0 else ""
-        self.close()
-        return SetupError(f"the zygote is gone{': ' + last if last else ''}", errno.EPIPE)
 
     def close(self) -> None:
-        """End the zygote, and with it every jail; wait until the keeper has cleaned up."""
-        for sock in (self._sock, self._spare):
-            if sock is not None:
-                sock.close()
-        if self._keeper is not None and self._owner == os.getpid():
-            self._keeper.wait()
-        if self._said >= 0:
-            os.close(self._said)
-        self._sock, self._spare, self._keeper, self._said, self._owed = None, None, None, -1, 0
+        """End the zygote, and with it every jail; wait until the keeper has cleaned up.
+
+        A forked child of pytest's that calls this gives back its own descriptors, and ends nothing.
+        """
+        with self._lock:
+            mine = self._owner == os.getpid()
+            for sock in (self._sock, self._spare):
+                if sock is not None:
+                    if mine:
+                        # Closing is not enough while a forked child holds a copy.
+                        sock.shutdown(socket.SHUT_RDWR)
+                    sock.close()
+            if self._keeper is not None and mine:
+                self._keeper.wait()
+            if self._said >= 0:
+                os.close(self._said)
+            self._sock, self._spare, self._keeper, self._said = None, None, None, -1

@@ -19,11 +19,12 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.init import Init
-from pytest_nsjail.jail.steps import decode
+from pytest_nsjail.jail.steps import Step, decode
 from pytest_nsjail.kernel import cgroup, keyring, mounts, spawn, syscall
 
 
@@ -34,10 +35,10 @@ def main(fd: int) -> NoReturn:
     """
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
-    session = os.getppid()
-    pytest = os.pidfd_open(session)
+    parent = os.getppid()
+    pytest = os.pidfd_open(parent)
     greeting = wire.receive(sock)
-    if greeting is None or os.getppid() != session:
+    if greeting is None or os.getppid() != parent:
         os._exit(0)
     syscall.forget_arguments()
     syscall.set_process_name("nsjail-keeper")
@@ -73,7 +74,7 @@ def main(fd: int) -> NoReturn:
         _Zygote(sock).serve()
     sock.close()
     _keep(pytest, zygote)
-    cgroup.remove_session(session)
+    cgroup.remove_session(greeting.body["session"])
     os._exit(0)
 
 
@@ -119,11 +120,11 @@ class _Zygote:
                 asked = wire.receive(self._sock)
                 if asked is None:
                     os._exit(0)
-                self._prepare([decode(step) for step in asked.body["base"]], own_pids, (woken, wake))
+                with socket.socket(fileno=asked.fds[0]) as theirs:
+                    self._prepare([decode(step) for step in asked.body["base"]], theirs, own_pids, (woken, wake))
 
-    def _prepare(self, base: list, own_pids: int, inherited: tuple[int, int]) -> None:  # type: ignore[type-arg]
-        """Fork one more init, PID 1 of its own namespace, and hand pytest the other end of its socket."""
-        ours, theirs = wire.pair()
+    def _prepare(self, base: Sequence[Step], theirs: socket.socket, own_pids: int, inherited: tuple[int, int]) -> None:
+        """Fork one more init, PID 1 of its own namespace, with the socket that came with the order."""
         try:
             syscall.unshare(syscall.CLONE_NEWPID)
             try:
@@ -132,17 +133,15 @@ class _Zygote:
                     signal.set_wakeup_fd(-1)
                     for fd in (*inherited, own_pids, self._sock.detach()):
                         os.close(fd)
-                    ours.close()
                     Init(theirs, base).serve()
             finally:
                 # Otherwise the next child would be born into this jail.
                 syscall.setns(own_pids, syscall.CLONE_NEWPID)
-            wire.send(self._sock, {"event": "prepared"}, [ours.fileno()])
         except OSError as error:
-            wire.send(self._sock, {"event": "failed", "step": "a pid namespace for the jail (unshare(CLONE_NEWPID))", "errno": error.errno or 0})
-        finally:
-            ours.close()
-            theirs.close()
+            try:
+                wire.send(theirs, {"event": "failed", "step": "a pid namespace for the jail (unshare(CLONE_NEWPID))", "errno": error.errno or 0})
+            except BrokenPipeError:  # nobody waits for it any more
+                pass
 
 
 def _reap() -> None:

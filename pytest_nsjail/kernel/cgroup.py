@@ -118,11 +118,11 @@ def _write(path: str, value: str) -> None:
 class Group:
     """One jail's group: a directory in each hierarchy, below one of this session's.
 
-    :param session: a number that is this session's alone: its keeper removes what a killed pytest left, by it.
+    :param session: a name that is this session's alone: its keeper removes what a killed pytest left, by it.
     :raises OSError: what the kernel said, with the path.
     """
 
-    def __init__(self, hierarchy: Hierarchy, session: int, name: str, *, memory: int | None, processes: int | None) -> None:
+    def __init__(self, hierarchy: Hierarchy, session: str, name: str, *, memory: int | None, processes: int | None) -> None:
         self._version = hierarchy.version
         self._directories: dict[str, str] = {}
         wanted = [controller for controller, limit in (("memory", memory), ("pids", processes)) if limit is not None]
@@ -255,7 +255,7 @@ def _remove(directory: str, deadline: float) -> None:
             time.sleep(0.002)
 
 
-def remove_session(session: int) -> None:
+def remove_session(session: str) -> None:
     """Remove every group that a session has left."""
     found = hierarchy()
     if found is None:

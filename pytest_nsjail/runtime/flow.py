@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -54,7 +55,9 @@ class Runtime:
         self._store = Store(store)
         stage = f"{self._store.directory}/stage"
         os.makedirs(stage, mode=0o700, exist_ok=True)
-        self._launcher = Launcher(stage)
+        # Not the pid alone: pytests in different pid namespaces may share their control groups.
+        self._session = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._launcher = Launcher(stage, self._session)
         self._hierarchy = cgroup.hierarchy()
         self._adjust, self._finished = adjust, finished
         self._numbers = itertools.count(1)
@@ -180,7 +183,7 @@ class Runtime:
             bounds: Bounds | None = None
             doors: list[int] = []
             try:
-                bounds = bound(spec.limits, self._hierarchy, session=os.getpid(), name=name, exempt=world.initial and identity.uid == 0)
+                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and identity.uid == 0)
                 main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)

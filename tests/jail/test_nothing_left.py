@@ -70,7 +70,7 @@ def _below(pid: int) -> set[int]:
 def _groups(session: int) -> list[str]:
     found = cgroup.hierarchy()
     directories = {directory for _, directory in found.directories} if found else set()
-    return [entry.path for directory in directories for entry in os.scandir(directory) if entry.name == f"pytest-nsjail-{session}"]
+    return [entry.path for directory in directories for entry in os.scandir(directory) if entry.name.startswith(f"pytest-nsjail-{session}-")]
 
 
 def _mounts() -> list[str]:
@@ -147,8 +147,7 @@ def test_a_kill_of_the_zygote_is_an_error_and_no_outcome(tmp_path):
         os.kill(zygote, signal.SIGKILL)
         with pytest.raises(SetupError, match="zygote"):
             jail.wait()
-        with pytest.raises(SetupError):
-            runtime.run(["/bin/busybox", "true"])
+        assert runtime.run(["/bin/busybox", "true"]).ok, "it is replaced"
 
 
 def test_a_kill_of_the_init_is_an_error_and_no_outcome(runtime: Runtime, box: Image):
