@@ -6,6 +6,7 @@ What does not fit a packet travels in a memory file that goes along as the last 
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -67,14 +68,17 @@ def send(sock: socket.socket, body: dict[str, Any], fds: Sequence[int] = (), *, 
 
 
 def receive(sock: socket.socket) -> Received | None:
-    """The next message, or None when the peer is gone."""
+    """The next message, or None when the peer is gone.
+
+    :raises OSError: EMFILE where a descriptor that came along found no place in this process.
+    """
     space = socket.CMSG_SPACE(_FDS * array.array("i").itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
     try:
-        packet, ancillary, _, _ = sock.recvmsg(_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
+        packet, ancillary, flags, _ = sock.recvmsg(_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         # The peer left without reading all we said; the kernel tells that first, once, and what the peer said before is still there.
         try:
-            packet, ancillary, _, _ = sock.recvmsg(_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
+            packet, ancillary, flags, _ = sock.recvmsg(_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return None
     fds, pid = array.array("i"), 0
@@ -86,6 +90,10 @@ def receive(sock: socket.socket) -> Received | None:
     if not packet:
         return None
     received = list(fds)
+    if flags & socket.MSG_CTRUNC:
+        for fd in received:
+            os.close(fd)
+        raise OSError(errno.EMFILE, "descriptors from a jail were lost: too many files are open in this process (ulimit -n)")
     if packet == b"\0":
         large = received.pop()
         with open(large, "rb") as file:
