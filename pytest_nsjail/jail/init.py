@@ -145,8 +145,6 @@ class Init:
         if self._main is None:
             self._groups = rest
             self._settle()
-        if self._main is not None and self._door is None:
-            self._door = Door.of(self._main.pid)
         payload = Payload(command, self._door, self._site.sysctls)
         failure = payload.start(self._groups)
         if failure is None:
@@ -165,7 +163,7 @@ class Init:
             pumps.append(Pump(source, payload.into, outward=False))
         run = Run(number, payload.pid, command, pumps, main=self._main is None)
         self._runs[number] = run
-        self._main = self._main or run
+        self._main, self._door = self._main or run, payload.door
         for pump in pumps:
             self._poll.register(pump.fd, pump.events)
 

@@ -46,12 +46,13 @@ class Payload:
 
     :param door: the first payload's namespace, or None for the first, which is born into its own.
     :param sysctls: a descriptor of ``/proc/sys``, through which that namespace's own bounds can be written.
+    :ivar door: its own namespace, for the next payload. Kept from its birth: later it may have gone into another, which it made.
     :ivar pid: inside the jail; 0 before :meth:`start`.
     :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`start`.
     """
 
     def __init__(self, command: Command, door: Door | None, sysctls: int) -> None:
-        self._command, self._door = command, door
+        self._command, self.door = command, door
         # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
         self._up, self._silence = os.pipe2(os.O_CLOEXEC)
         self._wait, self._go = os.pipe2(os.O_CLOEXEC)
@@ -72,12 +73,12 @@ class Payload:
         """
         step = "start the payload (clone)"
         try:
-            self._child.bear(0 if self._door else syscall.CLONE_NEWUSER)
+            self._child.bear(0 if self.door else syscall.CLONE_NEWUSER)
             step = "join the control groups"
             for group in groups:
                 os.write(group, str(self.pid).encode())
             idmaps = self._command.idmap
-            if self._door is None:
+            if self.door is None:
                 step = "map the user namespace"
                 # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)), and the child shares
                 # our memory, to which that belongs. Nobody else is in the jail yet who could look into it.
@@ -86,6 +87,7 @@ class Payload:
                     idmap.write(self.pid, idmaps)
                 finally:
                     syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
+                self.door = Door.of(self.pid)
             # Programs reopen /dev/stdout; for that the pipe has to be theirs.
             owner = idmap.outside(idmaps.uids, self._command.uid), idmap.outside(idmaps.gids, self._command.gid)
             for fd in (self._stdout, self._stderr, *((self._stdin,) if self._command.stdin else ())):
