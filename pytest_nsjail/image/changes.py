@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterator, Sequence
 
 from pytest_nsjail.errors import NsjailError
@@ -27,9 +26,10 @@ class Changes:
     def __init__(self, upper: int | None, lower: FileView, records: Sequence[tuple[str, str]]) -> None:
         self._view = None
         if upper is not None:
-            # Registered first, so that the descriptor is not lost when the next line fails.
-            self._close = weakref.finalize(self, os.close, upper)
-            self._view = RootedView(upper)
+            try:
+                self._view = RootedView(upper)
+            finally:
+                os.close(upper)
         self._lower = lower
         self._what = dict(sorted(records))
 
@@ -96,7 +96,6 @@ class Changes:
         if self._view is not None:
             self._view.close()
             self._view = None
-            self._close()
 
     def _paths(self, wanted: str) -> tuple[str, ...]:
         return tuple(path for path, what in self._what.items() if what == wanted)

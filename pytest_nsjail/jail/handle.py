@@ -54,6 +54,10 @@ class Told:
         return self.failure is not None or self.report is not None
 
 
+class InitLost(SetupError):
+    """The jail's init is dead, without a word of its main program's end."""
+
+
 _NOTHING = wire.Received({}, [], 0)
 
 
@@ -89,7 +93,7 @@ class Handle:
 
     def started(self, number: int) -> Told:
         """Wait until a program runs, or is known not to."""
-        told = self._of(number)
+        told = self.known(number)
         self._until(lambda: bool(told.host_pid or told.over))
         if not told.over:
             # Born, and maybe not its program yet: the init answers when it is, or when it is known not to become it.
@@ -101,18 +105,28 @@ class Handle:
 
     def ended(self, number: int) -> Told:
         """Wait until a program has ended, or is known not to have started; its record is then the caller's."""
-        told = self._of(number)
+        told = self.known(number)
         self._until(lambda: told.over)
         return told
 
     def has_ended(self, number: int, timeout: float = 0.0) -> bool:
         """Whether a program has ended, or never started; waits ``timeout`` seconds for it at the most."""
-        told = self._of(number)
+        told = self.known(number)
         return self._until(lambda: told.over, time.monotonic() + timeout)
+
+    def known(self, number: int) -> Told:
+        """What was told of a program so far.
+
+        :raises SetupError: where the jail was closed.
+        """
+        told = self._told.get(number)
+        if told is None:
+            raise SetupError("the jail was closed")
+        return told
 
     def output(self, number: int) -> tuple[bytes, bytes]:
         """What a program wrote so far to its standard output and error."""
-        told = self._of(number)
+        told = self.known(number)
         return _content(told.out), _content(told.err)
 
     def forget(self, number: int) -> None:
@@ -152,11 +166,6 @@ class Handle:
     def closed(self) -> bool:
         """Whether it was given up: nothing more can be learnt of its programs."""
         return self._sock.fileno() < 0
-
-    def _of(self, number: int) -> Told:
-        if self.closed:
-            raise SetupError("the jail was closed")
-        return self._told[number]
 
     def _say(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
         try:
@@ -202,10 +211,12 @@ class Handle:
 
     def _hear(self, said: wire.Received | None) -> None:
         if said is None:
+            if self.closed:
+                raise SetupError("the jail was closed")
             main = next(iter(self._told.values()), None)
             if main and main.report:
                 raise SetupError("the jail has ended with its main program")
-            raise SetupError("the jail's init was killed from outside, or its zygote was")
+            raise InitLost("the jail's init was killed from outside, or its zygote was")
         body = said.body
         event = body["event"]
         if event == "broken":

@@ -71,7 +71,7 @@ class Runtime:
         :raises SetupError: with the step that the kernel refuses, and the way out.
         """
         image = self._build(ImageSpec(()))[0]
-        view = root_view(_NOTHING, image.rootfs.path)
+        view = image.view
         try:
             self._make(_NOTHING, image, view, identify(None, view, self._launcher.ids), lambda spec, result: None).wait()
         finally:
@@ -167,7 +167,7 @@ class Runtime:
         key = None if spec.mounts else (image.rootfs.path, spec.command()[0], spec.environment().get("PATH"), spec.directory(), spec.account())
         settled = self._settled.get(key) if key else None
         if settled is None:
-            view = root_view(spec, image.rootfs.path)
+            view = root_view(spec, image.view)
             check_program(spec, view)
             settled = view, identify(spec.account(), view, self._launcher.ids)
             if key:

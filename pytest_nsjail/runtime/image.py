@@ -22,10 +22,12 @@ class Image:
 
     :ivar spec: what was declared.
     :ivar rootfs: its directory in the store.
+    :ivar view: the root file system itself. Results look at it too: they may be many, and descriptors are few.
     """
 
     def __init__(self, spec: ImageSpec, rootfs: Rootfs, run: Callable[..., Result]) -> None:
         self.spec, self.rootfs = spec, rootfs
+        self.view = RootedView(rootfs.path)
         self._run = run
 
     @property
@@ -57,7 +59,7 @@ class Image:
         result = self._run(argv, image=self, **options)
         if not result.ok:
             raise ProgramFailed(result.report())
-        return Stage(result, self.rootfs)
+        return Stage(result, self)
 
     def __repr__(self) -> str:
         return f"<Image {self.spec.name or self.digest[:12]}: {len(self.files)} files, {self.size} bytes>"
@@ -69,11 +71,10 @@ class Stage:
     :ivar result: how the step went.
     """
 
-    def __init__(self, result: Result, rootfs: Rootfs) -> None:
+    def __init__(self, result: Result, image: Image) -> None:
         self.result = result
-        self._rootfs = rootfs  # held: the store must not prune what the view reads
-        lower = RootedView(rootfs.path)
-        self._view: FileView = lower if result.changes.layer is None else LayerView(result.changes.layer, lower)
+        self._rootfs = image.rootfs  # held: the store must not prune what the view reads
+        self._view: FileView = image.view if result.changes.layer is None else LayerView(result.changes.layer, image.view)
 
     @property
     def view(self) -> FileView:

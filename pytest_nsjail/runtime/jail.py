@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import signal as signals
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
-from pytest_nsjail.errors import NsjailError, ProgramFailed, SetupError, StartError
+from pytest_nsjail.errors import NsjailError, ProgramFailed, SetupError, SpecError, StartError
 from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.changes import Changes
-from pytest_nsjail.image.rooted import RootedView
 from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.jail.handle import Handle, Process, Told
+from pytest_nsjail.jail.handle import Handle, InitLost, Process, Told
 from pytest_nsjail.jail.outcome import Usage, interpret, usage
 from pytest_nsjail.jail.payload import EXECUTE
 from pytest_nsjail.jail.status import Exited, NotStarted
 from pytest_nsjail.kernel.advice import explained
+from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
 from pytest_nsjail.resolve.walk import Walker
@@ -33,6 +34,10 @@ GRACE = 1.0
 _MAIN = 1
 # What glibc's and musl's loaders exit with when a library is not there (and a shell, for a program).
 _NOT_FOUND = 127
+# The last word of an init that could not say it: killed, as its program was.
+_UNTOLD = {
+    "status": signals.SIGKILL, "took": 0.0, "usage": (0.0, 0.0, 0), "timed_out": False, "exceeded": {}, "full": (), "dropped": (0, 0), "changes": (),
+}
 
 
 def command(spec: JailSpec, identity: Identity, bounds: Bounds) -> Command:
@@ -69,21 +74,31 @@ class Jail:
         self._view, self._image, self._finished = view, image, finished
         self._numbers = itertools.count(_MAIN + 1)
         self._result: Result | None = None
+        # Held while a result is read from what close() gives back, so that who finds the jail closed finds the result as well.
+        self._gathering = threading.RLock()
 
     @property
     def host_pid(self) -> int:
         """Its main program's process id on the host; 0 where it never ran."""
-        return self._result.host_pid if self._result else self._handle.started(_MAIN).host_pid
+        if self._result is None:
+            try:
+                return self._handle.started(_MAIN).host_pid
+            except SetupError:
+                if self._result is None:
+                    raise
+        return self._result.host_pid
 
     @property
     def stdout(self) -> str:
         """What its main program has written to its standard output so far."""
-        return self._result.stdout if self._result else self._handle.output(_MAIN)[0].decode(errors="surrogateescape")
+        with self._gathering:
+            return self._result.stdout if self._result else self._handle.output(_MAIN)[0].decode(errors="surrogateescape")
 
     @property
     def stderr(self) -> str:
         """What its main program has written to its standard error so far."""
-        return self._result.stderr if self._result else self._handle.output(_MAIN)[1].decode(errors="surrogateescape")
+        with self._gathering:
+            return self._result.stderr if self._result else self._handle.output(_MAIN)[1].decode(errors="surrogateescape")
 
     @property
     def logs(self) -> str:
@@ -118,19 +133,26 @@ class Jail:
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         number = next(self._numbers)
         self._handle.run(number, command(spec, identify(spec.account(), self._view, self._main.idmap, self._main.idmap), self._bounds), spec.stdin)
-        result = self._gather(spec, number, self._handle.ended(number))
-        self._handle.forget(number)
+        told = self._handle.ended(number)
+        with self._gathering:
+            result = self._gather(spec, number, told)
+            self._handle.forget(number)
         if check and not result.ok:
             raise ProgramFailed(result.report())
         return result
 
     def signal(self, signal: int = signals.SIGTERM) -> None:
-        """Send its main program a signal; one that has ended is left alone."""
-        if self._result is None and not self._handle.has_ended(_MAIN):
+        """Send its main program a signal; one that has ended is left alone.
+
+        :raises SpecError: for a number that is no signal.
+        """
+        if signal not in {0, *signals.valid_signals()}:
+            raise SpecError(f"signal({signal!r})", "there is no such signal", "Write one of the module signal, as signal.SIGTERM.")
+        if not self._has_ended():
             try:
                 self._handle.signal(_MAIN, signal)
             except SetupError:
-                if not self._handle.has_ended(_MAIN):
+                if not self._has_ended():
                     raise
 
     def wait(self, timeout: float | None = None) -> Result:
@@ -139,19 +161,28 @@ class Jail:
         :param timeout: seconds; None waits as long as it takes.
         :raises TimeoutError: where it still runs then.
         """
-        if self._result is None:
-            if timeout is not None and not self._handle.has_ended(_MAIN, timeout):
-                raise TimeoutError(f"{list(self.spec.command())!r} still runs after {timeout:g} s")
-            try:
-                self._result = self._gather(self.spec, _MAIN, self._handle.ended(_MAIN))
-            finally:
-                self.close()
-            self._finished(self.spec, self._result)
+        if timeout is not None and not self._has_ended(timeout):
+            raise TimeoutError(f"{list(self.spec.command())!r} still runs after {timeout:g} s")
+        if self._result is not None:
+            return self._result
+        try:
+            told = self._ended()
+            with self._gathering:
+                if self._result is not None:
+                    return self._result
+                self._result = self._gather(self.spec, _MAIN, told)
+        except SetupError:
+            if self._result is None:
+                raise
+            return self._result
+        finally:
+            self.close()
+        self._finished(self.spec, self._result)
         return self._result
 
     def stop(self, grace: float = GRACE) -> Result:
         """SIGTERM to its main program and, where it is still there after ``grace`` seconds, SIGKILL to everybody; then as :meth:`wait`."""
-        if self._result is None and not self._handle.has_ended(_MAIN):
+        if not self._has_ended():
             try:
                 self._handle.stop(_MAIN, grace)
             except SetupError:
@@ -160,9 +191,10 @@ class Jail:
 
     def close(self) -> None:
         """End it at once, without a word to anybody in it."""
-        self._handle.close()
-        if self._bounds.group is not None:
-            self._bounds.group.remove()
+        with self._gathering:
+            self._handle.close()
+            if self._bounds.group is not None:
+                self._bounds.group.remove()
 
     def __enter__(self) -> Jail:
         return self
@@ -179,15 +211,43 @@ class Jail:
     def __repr__(self) -> str:
         return f"<Jail {list(self.spec.command())!r}: {self._result.status if self._result else 'running'}>"
 
+    def _has_ended(self, timeout: float = 0.0) -> bool:
+        try:
+            return self._result is not None or self._handle.has_ended(_MAIN, timeout)
+        except SetupError as error:
+            # Another thread heard of the end first, or the init went the way of what it looked after.
+            if self._result is None and not (isinstance(error, InitLost) and self._starved()):
+                raise
+            return True
+
+    def _ended(self) -> Told:
+        try:
+            return self._handle.ended(_MAIN)
+        except InitLost:
+            told = self._handle.known(_MAIN)
+            if not self._starved():
+                raise
+            told.report = _UNTOLD
+            return told
+
+    def _starved(self) -> bool:
+        """Whether the kernel killed in here for memory."""
+        counters = self._counters()
+        return counters is not None and counters.oom_kills > 0
+
+    def _counters(self) -> Counters | None:
+        return self._bounds.group.counters() if self._bounds.group else None
+
     def _gather(self, spec: JailSpec, number: int, told: Told) -> Result:
         out, err = self._handle.output(number)
-        counters = self._bounds.group.counters() if self._bounds.group else None
+        counters = self._counters()
         if told.report is None:
-            changes = Changes(None, RootedView(self._image.rootfs.path), ())
+            changes = Changes(None, self._image.view, ())
             return Result(spec.command(), NotStarted(self._refusal(spec, told)), out, err, 0.0, Usage(0.0, 0.0, 0), changes, (), 0, (), 0)
         report = told.report
-        changes = Changes(told.layer, RootedView(self._image.rootfs.path), [(path, what) for path, what in report["changes"]])
-        told.layer = None
+        # Whose the descriptor is must be settled before the changes can fail to take it.
+        layer, told.layer = told.layer, None
+        changes = Changes(layer, self._image.view, [(path, what) for path, what in report["changes"]])
         largest = changes.largest_file() if spec.limits.file_size else 0
         status, exceeded = interpret(report, counters, spec.limits, timeout=spec.timeout, stderr=err, largest_file=largest)
         if status == Exited(_NOT_FOUND) and (error := self._explain(spec, None, err)):

@@ -12,7 +12,6 @@ from pytest_nsjail.fileview import FileView, Kind
 from pytest_nsjail.image.empty import EmptyView
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.mounted import MountedView
-from pytest_nsjail.image.rooted import RootedView
 from pytest_nsjail.kernel import idmap
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.resolve import lookup
@@ -58,12 +57,12 @@ def _mode(declaration: object, path: str) -> int:
         raise SpecError(repr(declaration), problem, "Name a path that 'ls -l' shows.") from None
 
 
-def root_view(spec: JailSpec, rootfs: str) -> FileView:
+def root_view(spec: JailSpec, rootfs: FileView) -> FileView:
     """The root that the program will see: the image, and what is mounted in it.
 
     :raises SpecError: for a mount of a file on a directory, or the other way round, and for one on what the jail itself stands on.
     """
-    view: FileView = RootedView(rootfs)
+    view = rootfs
     binds: dict[str, tuple[FileView, str]] = {}
     for mount in spec.mounts:
         target = _physical(view, str(mount.target))
@@ -75,7 +74,7 @@ def root_view(spec: JailSpec, rootfs: str) -> FileView:
             problem = f"the target is a {there.kind.value} in the image, and what is mounted a {given.kind.value}"
             raise SpecError(repr(mount), problem, "Mount a directory on a directory and a file on a file.")
         binds[target] = seen
-        view = MountedView(RootedView(rootfs), binds)
+        view = MountedView(rootfs, binds)
     return view
 
 

@@ -95,7 +95,7 @@ def test_closing_gives_the_descriptor_back(changes: Changes, upper: int) -> None
 
 def test_forgotten_changes_close_themselves(tmp_path: Path, upper: int) -> None:
     changes = Changes(upper, RootedView(str(tmp_path / "lower")), [])
-    assert held(tmp_path) == 3
+    assert held(tmp_path) == 2
     del changes
     gc.collect()
     assert held(tmp_path) == 0

@@ -62,6 +62,23 @@ def test_a_hoarder_leaves_its_neighbour_alone(runtime: Runtime, box: Image):
         assert jail.run(["true"]).ok
 
 
+@pytest.mark.skipif("memory" not in GROUPS, reason="no control group counts memory here")
+@pytest.mark.parametrize("ask", [lambda jail: jail.wait(), lambda jail: jail.wait(60), lambda jail: jail.stop()], ids=["wait", "in time", "stop"])
+def test_an_init_that_was_lost_where_memory_was_short_is_out_of_memory(runtime: Runtime, box: Image, ask):
+    jail = runtime.start(["sh", "-c", "probe hoard 300; echo starved; sleep 60"], image=box, limits=Limits(memory="64M"))
+    deadline = time.monotonic() + 20
+    while not jail.stdout and time.monotonic() < deadline:
+        time.sleep(0.005)
+    with open(f"/proc/{jail.host_pid}/stat") as stat:
+        init = int(stat.read().rpartition(")")[2].split()[1])
+    os.kill(init, signal.SIGKILL)
+    while os.path.exists(f"/proc/{init}") and time.monotonic() < deadline:
+        time.sleep(0.005)
+    result = ask(jail)
+    assert (result.status, result.stdout, _names(result)) == (OutOfMemory(64 << 20, Signaled(signal.SIGKILL)), "starved\n", ["memory"])
+    assert jail.wait() is result
+
+
 def test_who_enters_shares_the_limit(runtime: Runtime, box: Image):
     with runtime.start(["sh", "-c", "sleep 60; :"], image=box, limits=Limits(memory="64M")) as jail:
         result = jail.run(["probe", "hoard", "300"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -254,3 +256,29 @@ def test_a_forked_child_of_pytest_that_ends_takes_no_jail_along(tmp_path):
         os.waitpid(child, 0)
         assert jail.wait().returncode == 4
         assert runtime.run(["/bin/busybox", "true"]).ok
+
+
+def test_kept_results_hold_a_descriptor_each_for_what_was_written_and_none_else(runtime: Runtime, box: Image):
+    runtime.run(["true"], image=box)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [runtime.run(["true"], image=box) for _ in range(10)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    kept += [runtime.run(["touch", "/x"], image=box) for _ in range(10)]
+    assert len(os.listdir("/proc/self/fd")) == before + 10
+
+
+def test_a_layer_that_cannot_be_taken_is_closed_and_only_once(runtime: Runtime, box: Image, monkeypatch: pytest.MonkeyPatch):
+    runtime.run(["true"], image=box)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+
+    def full(root: int | str) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pytest_nsjail.image.changes.RootedView", full)
+        with pytest.raises(OSError, match="Too many open files"):
+            runtime.run(["touch", "/x"], image=box)
+    gc.collect()  # a second close is EBADF in a finalizer, of which pytest makes an error
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pytest_nsjail.errors import ProgramFailed, ResolveError, StartError
+from pytest_nsjail.errors import ProgramFailed, ResolveError, SetupError, SpecError, StartError
 from pytest_nsjail.jail.status import Denied, Exited, NotStarted, Signaled, TimedOut
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
@@ -299,6 +300,40 @@ def test_a_jail_can_be_stopped_at_the_moment_it_ends(runtime: Runtime, box: Imag
         time.sleep(turn * 0.00005)
         jail.signal(0)
         assert jail.stop().status in (Exited(0), Signaled(signal.SIGTERM))
+
+
+def test_a_jail_can_be_stopped_by_another_thread_while_one_waits(box: Image, tmp_path):
+    seen = []
+    with Runtime(str(tmp_path), finished=lambda spec, result: seen.append(result)) as runtime:
+        for turn in range(40):
+            jail = runtime.start(["sleep", "60" if turn % 2 else "0.01"], image=box)
+            with ThreadPoolExecutor() as pool:
+                time.sleep(turn * 0.0005)
+                ends = [pool.submit(ask) for ask in (jail.wait, jail.stop, lambda jail=jail: jail.wait(60), jail.stop)]
+                assert jail.stdout == ""
+                results = [end.result(timeout=60) for end in ends]
+            assert {id(result) for result in results} == {id(jail.wait())}
+            assert seen == results[:1]
+            seen.clear()
+
+
+def test_who_waits_for_a_jail_that_is_closed_is_told_so(runtime: Runtime, box: Image):
+    jail = runtime.start(["sleep", "60"], image=box)
+    with ThreadPoolExecutor() as pool:
+        end = pool.submit(jail.wait)
+        time.sleep(0.05)
+        jail.close()
+        with pytest.raises(SetupError, match="the jail was closed"):
+            end.result(timeout=60)
+
+
+@pytest.mark.parametrize("number", [1000, 65, -1])
+def test_what_is_no_signal_is_refused_and_harms_nobody(runtime: Runtime, box: Image, number: int):
+    with runtime.start(["sleep", "60"], image=box) as jail:
+        with pytest.raises(SpecError, match=rf"signal\({number}\): there is no such signal"):
+            jail.signal(number)
+        jail.signal(signal.SIGTERM)
+        assert jail.wait().status == Signaled(signal.SIGTERM)
 
 
 def test_an_ended_jail_takes_signals_and_stops_silently(runtime: Runtime, box: Image):
