@@ -58,6 +58,8 @@ def is_whiteout(name: str, status: os.stat_result, directory: int) -> bool:
         return False
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return False  # gone meanwhile
     except PermissionError:
         return False  # the kernel's own whiteouts in an upper directory are devices; an empty file nobody may read is the program's
     try:
@@ -85,6 +87,7 @@ def scan(upper: int, lower: int | str, ignore: Collection[str]) -> list[tuple[st
     :param ignore: what the jail itself made, as mount points: not named, though what is in it is.
     :raises OSError: where a directory cannot be read.
     """
+    # Whoever is alive in the jail goes on changing it: what vanishes while it is looked at is gone, or something else by now.
     found: dict[str, str] = {}
     below = os.open(".", os.O_PATH | _DIRECTORY, dir_fd=lower) if isinstance(lower, int) else os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -102,7 +105,10 @@ def _directory(
 ) -> list[tuple[str, bool, bool]]:
     """Record one directory of the upper; what is left to do: its directories (path, is one in the lower too, is the lower's hidden)."""
     todo = []
-    new = descend(upper, path, os.O_RDONLY)
+    try:
+        new = descend(upper, path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     old = None
     try:
         old = descend(lower, path, os.O_RDONLY) if merged else None
