@@ -215,7 +215,7 @@ class Init:
         for pump in run.pumps:
             if pump.open:
                 if pump.events == select.POLLIN:
-                    pump.carry()
+                    pump.drain()
                 if pump.open:
                     self._poll.unregister(pump.fd)
                     pump.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 
 # What pytest keeps of one stream; what a program writes beyond is read, so that it does not block, and dropped.
 LIMIT = 64 << 20
 _CHUNK = 1 << 16
+# What is moved before the init looks after anything else: a program may write as fast as it is read.
+_TURN = 16 * _CHUNK
 
 
 class Pump:
@@ -29,10 +32,19 @@ class Pump:
         os.set_blocking(self.fd, False)
 
     def carry(self) -> None:
-        """Move what can be moved without waiting."""
+        """Move what can be moved without waiting, up to a bound."""
+        self._move(_TURN)
+
+    def drain(self) -> None:
+        """Move what is in the payload's pipe at this moment, where others may go on writing to it."""
+        self._move(fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ))
+
+    def _move(self, most: int) -> None:
+        until = self._carried + self.dropped + most
         try:
-            while self.open and (self._out() if self._outward else self._in()):
-                pass
+            while self.open and (left := until - self._carried - self.dropped) > 0:
+                if not (self._out(min(_CHUNK, left)) if self._outward else self._in()):
+                    break
         except BlockingIOError:
             pass
         except OSError as error:
@@ -41,8 +53,8 @@ class Pump:
                 raise
             self.close()
 
-    def _out(self) -> bool:
-        data = os.read(self._source, _CHUNK)
+    def _out(self, most: int) -> bool:
+        data = os.read(self._source, most)
         if not data:
             self.close()
             return False
@@ -52,7 +64,7 @@ class Pump:
         while kept:
             kept = kept[os.write(self._target, kept) :]
         # A short read has emptied the pipe; the poll tells when there is more.
-        return len(data) == _CHUNK
+        return len(data) == most
 
     def _in(self) -> bool:
         data = os.pread(self._source, _CHUNK, self._carried)

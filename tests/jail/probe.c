@@ -351,6 +351,15 @@ static int network(void)
     return 0;
 }
 
+static int flood(void)
+{
+    static char zeros[1 << 20];
+    fcntl(1, F_SETPIPE_SZ, 1 << 20);
+    while (write(1, zeros, sizeof zeros) > 0)
+        ;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "facts";
@@ -366,6 +375,8 @@ int main(int argc, char **argv)
         return hoard(atol(argv[2]), argc > 3 ? atoi(argv[3]) : 0);
     if (!strcmp(what, "breed"))
         return breed(atoi(argv[2]));
+    if (!strcmp(what, "flood"))
+        return flood();
     if (!strcmp(what, "say"))
         return say(argv[2], argv[3]);
     if (!strcmp(what, "terminal"))
