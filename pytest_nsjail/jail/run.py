@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.command import Command
@@ -12,6 +13,8 @@ from pytest_nsjail.jail.pump import Pump
 
 # Between two looks at what no control group bounds.
 _WATCH_SECONDS = 0.005
+# Between a look at a session and a kill its members may have had children, and those children; not for ever, though.
+_ROUNDS = 100
 
 
 class Run:
@@ -74,5 +77,13 @@ class Run:
         if self._main:
             os.kill(-1, signal.SIGKILL)
         else:
-            for pid in processes.session(self.pid):
-                os.kill(pid, signal.SIGKILL)
+            killed: set[int] = set()
+            for _ in range(_ROUNDS):
+                found = set(processes.session(self.pid)) - killed
+                if not found:
+                    break
+                for pid in found:
+                    # It may have ended, and its parent in the jail have reaped it, since it was seen.
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                killed |= found
