@@ -99,7 +99,8 @@ class Site:
                 mount("proc", f"{self.stage}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
                 self.sysctls = os.open(f"{self.stage}/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case ProtectProc(names):
-                for name in names:
+                # With them the init's own, the oom_score_adj above all, which are the uid's too.
+                for name in (*names, "1"):
                     _protect(f"{self.stage}/proc/{name}")
             case Devices():
                 _make_devices(f"{self.stage}/dev")
