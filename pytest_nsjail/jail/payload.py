@@ -16,6 +16,8 @@ from pytest_nsjail.kernel.spawn import Call, Child
 EXECUTE = "execute the program"
 _JOIN_SESSION_KEYRING = 1
 _SIG_SETMASK = 2
+# struct sigaction of zeros, larger than any machine's: SIG_DFL, no flags, nothing blocked.
+_DEFAULT_ACTION = bytes(64)
 
 
 class Door(NamedTuple):
@@ -156,6 +158,8 @@ def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door 
     calls.append(Call("give up new privileges", "prctl", (syscall.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
     calls.append(Call(f"enter the working directory {command.workdir}", "chdir", (os.fsencode(command.workdir),)))
     calls.append(Call("set the umask", "umask", (0o022,)))
+    # The init's handler is code of Python's, and this is the init's memory: until execve(2) it would run here too, for a signal that waits.
+    calls.append(Call("reset SIGCHLD", "rt_sigaction", (signal.SIGCHLD, _DEFAULT_ACTION, 0, 8)))
     calls.append(Call("unblock signals", "rt_sigprocmask", (_SIG_SETMASK, bytes(8), 0, 8)))
     calls += [Call(EXECUTE, "execve", (os.fsencode(program), argv, env), may_fail=True) for program in command.programs]
     return calls

@@ -76,3 +76,30 @@ assert before == (os.getcwd(), os.getsid(0), signal.pthread_sigmask(signal.SIG_B
 print(len(os.listdir("/proc/self/fd")))
 """
     assert int(_run(way, body)) < 8
+
+
+def test_a_signal_that_waited_runs_no_handler_in_the_childs_shared_memory(way):
+    body = """
+import signal, time
+from pytest_nsjail.jail.command import REHEARSAL
+from pytest_nsjail.jail.payload import Payload
+woken, wake = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(wake)
+signal.signal(signal.SIGCHLD, lambda *_: None)
+go, give = os.pipe()
+payload = Payload(REHEARSAL, None, 0)
+signals = [call for call in payload._child._calls if call.name.startswith("rt_sig")]
+up, silence = os.pipe2(os.O_CLOEXEC)
+child = Child([Call("wait", "read", (go, bytes(bytearray(8)), 1)), *signals, execute("/bin/sleep", "sleep", "60")])
+child.bear(0, native=native)
+os.close(silence)
+os.kill(child.pid, signal.SIGCHLD)
+os.write(give, b"x")
+os.read(up, 1)
+try:
+    print(os.read(woken, 9))
+except BlockingIOError:
+    print("nothing")
+os.kill(child.pid, signal.SIGKILL)
+"""
+    assert _run(way, body) == "nothing\n"
