@@ -132,8 +132,11 @@ class Group:
                 if self._version == 2:
                     _make_parent(hierarchy, parent)
                 os.makedirs(parent, exist_ok=True)
-                self._directories[controller] = f"{parent}/{name}"
-                os.makedirs(f"{parent}/{name}", exist_ok=True)
+                directory = f"{parent}/{name}"
+                if directory not in self._directories.values():
+                    # One that is there already is somebody else's, or would begin with his counters.
+                    os.mkdir(directory)
+                self._directories[controller] = directory
             if memory is not None:
                 self._limit_memory(memory)
             if processes is not None:

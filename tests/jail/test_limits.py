@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,34 @@ def test_an_init_that_was_lost_where_memory_was_short_is_out_of_memory(runtime: 
     result = ask(jail)
     assert (result.status, result.stdout, _names(result)) == (OutOfMemory(64 << 20, Signaled(signal.SIGKILL)), "starved\n", ["memory"])
     assert jail.wait() is result
+
+
+@pytest.mark.skipif(not GROUPS, reason="no control group can be made here")
+def test_a_group_that_is_there_already_is_left_alone():
+    hierarchy = cgroup.hierarchy()
+    memory, processes = 64 << 20 if "memory" in GROUPS else None, 7 if "pids" in GROUPS else None
+    first = cgroup.Group(hierarchy, "0-test", "1", memory=memory, processes=processes)
+    try:
+        with pytest.raises(FileExistsError):
+            cgroup.Group(hierarchy, "0-test", "1", memory=memory, processes=processes)
+        doors = first.doors()
+        assert doors
+        for door in doors:
+            os.close(door)
+    finally:
+        first.remove()
+        cgroup.remove_session("0-test")
+
+
+@pytest.mark.skipif(not GROUPS, reason="no control group can be made here")
+def test_two_sessions_of_one_pid_have_groups_of_their_own(box: Image, tmp_path):
+    # As two pytests in pid namespaces of their own that share a cgroup mount.
+    limits = [Limits(memory="64M", processes=9), Limits(memory="96M", processes=11)]
+    with Runtime(str(tmp_path / "a")) as one, Runtime(str(tmp_path / "b")) as other:
+        kept, ended = (runtime.start(["/bin/busybox", "sleep", "60"], limits=limit) for runtime, limit in zip((one, other), limits, strict=True))
+        with kept, ended:
+            assert Path(f"/proc/{kept.host_pid}/cgroup").read_text() != Path(f"/proc/{ended.host_pid}/cgroup").read_text()
+        assert (kept.wait().exceeded, ended.wait().exceeded) == ((), ())
 
 
 def test_who_enters_shares_the_limit(runtime: Runtime, box: Image):
