@@ -150,7 +150,7 @@ class Init:
         if failure is None:
             # Told while the kernel loads the program, so that nobody waits for the telling.
             self._tell({"event": "born", "number": number}, pid=payload.pid)
-            failure = payload.executed()
+            failure = payload.executed(self._sock.fileno())
         if failure is not None:
             for fd in (out, err, *(() if source is None else (source,))):
                 os.close(fd)
@@ -162,6 +162,7 @@ class Init:
         if source is not None:
             pumps.append(Pump(source, payload.into, outward=False))
         run = Run(number, payload.pid, command, pumps, main=self._main is None)
+        run.timed_out = payload.late
         self._runs[number] = run
         self._main, self._door = self._main or run, payload.door
         for pump in pumps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import struct
 from collections.abc import Sequence
@@ -49,12 +50,13 @@ class Payload:
     :param door: the first payload's namespace, or None for the first, which is born into its own.
     :param sysctls: a descriptor of ``/proc/sys``, through which that namespace's own bounds can be written.
     :ivar door: its own namespace, for the next payload. Kept from its birth: later it may have gone into another, which it made.
+    :ivar late: whether it was killed because it did not become its program in time.
     :ivar pid: inside the jail; 0 before :meth:`start`.
     :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`start`.
     """
 
     def __init__(self, command: Command, door: Door | None, sysctls: int) -> None:
-        self._command, self.door = command, door
+        self._command, self.door, self.late = command, door, False
         # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
         self._up, self._silence = os.pipe2(os.O_CLOEXEC)
         self._wait, self._go = os.pipe2(os.O_CLOEXEC)
@@ -103,14 +105,24 @@ class Payload:
             return Failed(step, error.errno or 0)
         return None
 
-    def executed(self) -> Failed | None:
-        """Wait until it is its program.
+    def executed(self, wanted: int) -> Failed | None:
+        """Wait until it is its program: as long as that is given, for whoever has its uid in the jail can stop it on its way.
 
-        :return: why it is not; it is reaped then.
+        :param wanted: a socket; when its peer is gone nobody waits any more.
+        :return: why it is not; it is reaped then. One that was killed is for the caller to reap, as a program that was.
         """
         os.close(self._silence)
         self._silence = -1
-        os.read(self._up, 1)
+        poll = select.poll()
+        poll.register(self._up, 0)
+        # Of a socket, too, the end alone: what is asked meanwhile waits.
+        poll.register(wanted, 0)
+        seconds = None if self._command.timeout is None else self._command.timeout + self._command.grace
+        come = [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
+        if self._up not in come:
+            self.late = not come
+            os.kill(self.pid, signal.SIGKILL)
+            os.read(self._up, 1)
         failure = self._child.failure()
         if failure is None:
             self._close(self._up, self._wait, self._go, self._stdin, self._stdout, self._stderr)

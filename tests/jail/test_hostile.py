@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.command import REHEARSAL
 from pytest_nsjail.jail.pump import Pump
@@ -87,3 +91,21 @@ def test_a_member_of_a_session_that_ends_before_its_kill_is_no_error(monkeypatch
 def test_its_init_cannot_be_made_the_first_to_be_killed(sh):
     result = sh("echo 1000 >/proc/1/oom_score_adj; echo 1000 >/proc/1/task/1/oom_score_adj; cat /proc/1/oom_score_adj; echo 500 >/proc/self/oom_score_adj")
     assert (result.stdout, result.ok) == (Path("/proc/self/oom_score_adj").read_text(), True), result.report()
+
+
+def test_a_program_that_is_stopped_before_it_is_executed_is_in_time_too(runtime: Runtime, box: Image):
+    with runtime.start(["sh", "-c", "while :; do kill -STOP -1; done"], image=box) as jail:
+        for _ in range(5):
+            began = time.monotonic()
+            result = jail.run(["sleep", "60"], timeout=0.05)
+            assert isinstance(result.status, TimedOut), result.report()
+            assert time.monotonic() - began < 5
+
+
+def test_a_program_that_is_stopped_before_it_is_executed_keeps_no_jail(runtime: Runtime, box: Image):
+    with runtime.start(["sh", "-c", "while :; do kill -STOP -1; done"], image=box) as jail:
+        pid = jail.host_pid
+        threading.Timer(0.3, jail.close).start()
+        with pytest.raises(SetupError, match="closed"):
+            jail.run(["sleep", "60"])
+        _until(lambda: not os.path.exists(f"/proc/{pid}"))
