@@ -9,6 +9,8 @@ from pytest_nsjail.errors import ResolveError
 from pytest_nsjail.spec.dependency import Groups, Users
 
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
+# The user and the group of whom the kernel knows the number, with or without a file.
+_ROOT = ["root", "x", "0", "0"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def lookup_user(passwd_text: str, group_text: str, user: str) -> tuple[int, int,
 
     :param passwd_text: the image's ``/etc/passwd``, empty for none.
     :param group_text: the image's ``/etc/group``, empty for none.
-    :param user: ``name``, ``uid``, ``name:group`` or ``uid:gid``. A uid without a line has a gid of the same number.
+    :param user: ``name``, ``uid``, ``name:group`` or ``uid:gid``. A uid without a line has a gid of the same number, and ``root`` without one is 0.
     :raises ResolveError: for a name that the image does not have.
     """
     passwd = _lines(passwd_text, 4)
@@ -59,7 +61,7 @@ def lookup_user(passwd_text: str, group_text: str, user: str) -> tuple[int, int,
         line = next((line for line in passwd if int(line[2]) == int(given)), None)
         name, uid, gid = (line[0], int(line[2]), int(line[3])) if line else ("", int(given), int(given))
     else:
-        line = next((line for line in passwd if line[0] == given), None)
+        line = next((line for line in passwd if line[0] == given), _ROOT if given == "root" else None)
         if line is None:
             raise ResolveError(f"user={user!r}: {_nobody('user', given, passwd, PASSWD)}", f"Declare Users({given}=500), or write a number.")
         name, uid, gid = line[0], int(line[2]), int(line[3])
@@ -72,7 +74,7 @@ def lookup_user(passwd_text: str, group_text: str, user: str) -> tuple[int, int,
 def _group(user: str, wanted: str, groups: list[list[str]]) -> int:
     if wanted.isdigit():
         return int(wanted)
-    line = next((line for line in groups if line[0] == wanted), None)
+    line = next((line for line in groups if line[0] == wanted), _ROOT if wanted == "root" else None)
     if line is None:
         raise ResolveError(f"user={user!r}: {_nobody('group', wanted, groups, GROUP)}", f"Declare Groups({wanted}=500), or write a number.")
     return int(line[2])

@@ -31,6 +31,13 @@ def test_lookup(user, expected):
 
 def test_lookup_without_files():
     assert lookup_user("", "", "0") == (0, 0, ())
+    assert lookup_user("", "", "root") == (0, 0, ())
+    assert lookup_user("", "", "7:root") == (7, 0, ())
+
+
+def test_a_root_who_is_somebody_else():
+    assert lookup_user("root:x:0:7:root:/root:/bin/sh\n", "wheel:x:10:root\n", "root") == (0, 7, (10,))
+    assert lookup_user("toor:x:0:0::/:\n", "wheel:x:10:root\n", "root") == (0, 0, (10,))
 
 
 @pytest.mark.parametrize(
