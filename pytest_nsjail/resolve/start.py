@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno as errnos
+import posixpath
 import re
 import sys
+from collections.abc import Collection
 
 from pytest_nsjail.errors import ResolveError, StartError
 from pytest_nsjail.fileview import FileView, Kind
-from pytest_nsjail.resolve import elf, lookup
+from pytest_nsjail.resolve import elf, lookup, script
 from pytest_nsjail.resolve.obstacle import Obstacle, obstacle
 from pytest_nsjail.resolve.walk import Walker
 
-_LOADER_TEXT = re.compile(r"error while loading shared libraries|version `[^']*' not found|symbol lookup error|Error (?:loading shared library|relocating)")
+# glibc's loader, after the program's name and a colon; musl's, which names who needs what.
+_GLIBC_TEXT = re.compile(r"error while loading shared libraries|version `[^']*' not found|symbol lookup error|relocation error")
+_MUSL_TEXT = re.compile(r"Error (?:loading shared library .*\(needed by (?P<needy>.+)\)|relocating (?P<broken>[^:]+): )")
 # What no file shows: the rest of execve(2)'s table.
 _ELSEWHERE = {
     errnos.EACCES: ("the kernel denies it: a mount with noexec, or a directory on the way that the user may not search", "Look at the modes and at user=."),
@@ -54,7 +58,7 @@ def explain(argv0: str, view: FileView, *, path: str, errno: int | None, stderr:
             return StartError(target, foreign, "Build it for this machine, or declare an emulator and run the program with it.", errno)
     found = obstacle(target, Walker(view), path)
     if errno is None:
-        return _after_start(target, found, stderr, path, view)
+        return _after_start(argv0, target, found, stderr, path, view)
     if found is not None and found.kernel:
         return StartError(target, found.problem, found.instead, errno)
     return StartError(target, *_ELSEWHERE.get(errno, (f"the kernel says {errnos.errorcode.get(errno, errno)}", "See execve(2).")), errno)
@@ -77,17 +81,63 @@ def _unfound(argv0: str, path: str, walker: Walker) -> tuple[str, str]:
     return f"no {argv0!r} is in the jail's PATH {path or '(which is empty)'}", advice
 
 
-def _after_start(target: str, found: Obstacle | None, stderr: str, path: str, view: FileView) -> StartError | None:
+def _after_start(argv0: str, target: str, found: Obstacle | None, stderr: str, path: str, view: FileView) -> StartError | None:
     """The program ran: only its loader, or env(1), can still have missed something."""
-    loader, command = _LOADER_TEXT.search(stderr), _ENV_TEXT.search(stderr)
-    if found is not None and not found.kernel and (not stderr or loader or command):
+    ran = _ran(argv0, target, path, view)
+    missed = found is not None and not found.kernel
+    line = _loader_line(stderr, {name for name, dynamic in ran if dynamic}, missed)
+    command = _ENV_TEXT.search(stderr) if any(posixpath.basename(name) == "env" for name, _ in ran) else None
+    if found is not None and missed and (not stderr or line or command):
         return StartError(target, found.problem, found.instead)
-    if loader:  # LD_LIBRARY_PATH, dlopen(3), a symbol: what the files alone do not tell
-        line = next(line for line in stderr.splitlines() if _LOADER_TEXT.search(line))
+    if line:  # LD_LIBRARY_PATH, dlopen(3), a symbol: what the files alone do not tell
         return StartError(target, f"its loader gave up: {line.strip()}", "Declare what brings that library, as Elf(...).")
     if command and lookup.find(command[1], path, view) is None:
         return StartError(target, f"env looks for {command[1]!r}, which is not in the jail's PATH {path}", f"Declare it: Elf('/usr/bin/{command[1]}').")
     return None
+
+
+def _ran(argv0: str, target: str, path: str, view: FileView) -> list[tuple[str, bool]]:
+    """The programs that the process was, one after the other: by what name each was called, and whether it has a loader.
+
+    A script is its interpreter, and env(1) becomes what it is told to run.
+    """
+    walker = Walker(view)
+    found: list[tuple[str, bool]] = []
+    todo: list[tuple[str, tuple[str, ...]]] = [(target, (argv0, target))]
+    while todo and len(found) <= 2 * script.DEEPEST:
+        target, names = todo.pop()
+        try:
+            walk = walker.walk(target)
+            if walk.stat is None:
+                continue
+            with view.open(walk.final) as file:
+                head = file.read(script.LONGEST_LINE + 1)
+            dynamic = head.startswith(elf.MAGIC) and elf.read(walk.final, walk.stat, view).interpreter is not None
+            found += [(name, dynamic) for name in names]
+            shebang = script.parse(head)
+            if shebang is None:
+                continue
+            command = script.env_program(shebang.argument) if shebang.runs_env else None
+        except (ResolveError, elf.BadElf, script.BadShebang, OSError):
+            continue
+        if command and (program := lookup.find(command, path, view)):
+            todo.append((program, (command,)))
+        todo.append((posixpath.join("/", shebang.interpreter), (shebang.interpreter,)))
+    return found
+
+
+def _loader_line(stderr: str, names: Collection[str], missed: bool) -> str:
+    """What a loader said, but for that of some child: empty where nothing was said by the loader of a program of these names.
+
+    :param missed: whether the files tell that something is missing: musl names the library that needs it, where it is not the program.
+    """
+    for line in stderr.splitlines():
+        musl = _MUSL_TEXT.match(line)
+        if musl and names and (missed or (musl["needy"] or musl["broken"]) in names):
+            return line
+        if any(line.startswith(f"{name}: ") for name in names) and _GLIBC_TEXT.search(line):
+            return line
+    return ""
 
 
 def _foreign(target: str, walker: Walker, architecture: str) -> str:

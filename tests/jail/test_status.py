@@ -85,6 +85,16 @@ def test_an_exit_with_127_of_its_own_is_an_exit(sh):
     assert sh("exit 127").status == Exited(127)
 
 
+@pytest.mark.parametrize("who", ["foo", "sh"])
+@pytest.mark.parametrize("said", ["error while loading shared libraries: x", "symbol lookup error: x"])
+def test_an_exit_with_127_after_the_words_of_a_loader_is_an_exit(sh, who, said):
+    assert sh(f'echo "{who}: {said}" >&2; exit 127').status == Exited(127)
+
+
+def test_root_needs_no_account_file(runtime: Runtime):
+    assert runtime.run(["/bin/busybox", "id", "-u"], user="root").stdout == "0\n"
+
+
 def test_check_raises_with_the_command_the_status_and_the_outputs(sh):
     with pytest.raises(ProgramFailed, match=r"(?s)exit 3.*exited with 3.*seen.*heard"):
         sh("echo seen; echo heard >&2; exit 3", check=True)

@@ -127,3 +127,25 @@ def test_env(said):
     text = said("/p", {"/p": b"#!/usr/bin/env sh -e\n"}, None)
     assert "env gets 'sh -e' as one argument and looks for a program of that name. Write #!/usr/bin/env -S sh -e" in text
     assert "'sh' is looked for with a '\\r' at its end" in said("/p", {"/p": b"#!/usr/bin/env sh\r\n"}, None)
+
+
+@pytest.mark.parametrize("line", [
+    "tool: error while loading shared libraries: libx.so: cannot open shared object file: No such file or directory",
+    "tool: /lib/libc.so.6: version `GLIBC_2.99' not found (required by tool)",
+    "tool: symbol lookup error: tool: undefined symbol: frobnicate",
+    "Error loading shared library libx.so: No such file or directory (needed by tool)",
+    "Error relocating tool: frobnicate: symbol not found",
+])
+@pytest.mark.parametrize("name", ["tool", "/usr/bin/tool"])
+def test_what_a_loader_says_is_of_the_program_that_it_names(said, small_elf, line, name):
+    said_by = {whose: "before\n" + line.replace("tool", whose) + "\n" for whose in (name, "other")}
+    assert "its loader gave up" in said(name, {}, None, stderr=said_by[name])
+    assert said(name, {}, None, stderr=said_by["other"]) is None, "its child's"
+    assert said(name, {}, None, stderr="I read: " + line.replace("tool", name)) is None, "no line of a loader's"
+    assert said(name, {"/usr/bin/tool": small_elf()}, None, stderr=said_by[name]) is None, "a static program has no loader"
+    script = {"/p": f"#!{name} -x\n".encode()} if name.startswith("/") else {"/p": b"#!/usr/bin/env tool\n"}
+    assert "its loader gave up" in said("/p", script, None, stderr=said_by[name])
+
+
+def test_what_the_env_of_a_child_did_not_find_is_not_the_programs(said):
+    assert said("/usr/bin/tool", {}, None, stderr="env: 'node': No such file or directory\n") is None
