@@ -14,29 +14,16 @@ import mmap
 import os
 import signal
 import struct
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pytest_nsjail.kernel.numbers import machine, number, numbers
 from pytest_nsjail.kernel.syscall import libc, number_or_raise, syscall
 
 _CLONE_VM = 0x100
 _STACK = 64 * 1024
 _UNTOUCHED = 1 << 62
 _SIG_SETMASK = 2
-
-# arch/x86/entry/syscalls/syscall_64.tbl, and include/uapi/asm-generic/unistd.h for all younger machines.
-_X86_64 = {
-    "read": 0, "write": 1, "close": 3,
-    "rt_sigaction": 13, "rt_sigprocmask": 14, "clone": 56, "execve": 59, "chdir": 80, "umask": 95, "setsid": 112, "setgroups": 116, "setresuid": 117,
-    "setresgid": 119, "prctl": 157, "exit_group": 231, "keyctl": 250, "openat": 257, "unshare": 272, "dup3": 292, "prlimit64": 302, "setns": 308,
-}
-_GENERIC = {
-    "read": 63, "write": 64, "close": 57, "openat": 56,
-    "rt_sigaction": 134, "rt_sigprocmask": 135, "clone": 220, "execve": 221, "chdir": 49, "umask": 166, "setsid": 157, "setgroups": 159, "setresuid": 147,
-    "setresgid": 149, "prctl": 167, "exit_group": 94, "keyctl": 219, "unshare": 97, "dup3": 24, "prlimit64": 261, "setns": 268,
-}
-_NUMBERS = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
 
 # The walk for x86-64, called with the table's address:
 #         mov   rbx, rdi              ; the first row
@@ -94,9 +81,7 @@ class Child:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.pid = 0
-        machine = os.uname().machine
-        if machine not in _NUMBERS:
-            raise OSError(errno.ENOSYS, f"spawn: the call numbers of {machine} are not known here")
+        known = numbers()
         self._calls = calls
         self._kept: list[bytes] = []
         # Shared, so that the results are seen here even from a child with memory of its own.
@@ -104,7 +89,7 @@ class Child:
         for place, call in enumerate(calls):
             arguments = [argument if isinstance(argument, int) else self._place(argument) for argument in call.arguments]
             arguments += [0] * (6 - len(arguments))
-            _ROW.pack_into(self._table, place * _ROW.size, _NUMBERS[machine][call.name], *arguments, _UNTOUCHED, call.may_fail)
+            _ROW.pack_into(self._table, place * _ROW.size, known[call.name], *arguments, _UNTOUCHED, call.may_fail)
         _ROW.pack_into(self._table, len(calls) * _ROW.size, -1, *[0] * 8)
 
     def _place(self, argument: bytes | tuple[bytes, ...]) -> int:
@@ -132,8 +117,7 @@ class Child:
 
     def _mask(self, blocked: ctypes.c_uint64, before: ctypes.c_uint64) -> None:
         # Not signal.pthread_sigmask(), which makes an enum's member of each of 64 signals: that takes longer than the clone.
-        number = _NUMBERS[os.uname().machine]["rt_sigprocmask"]
-        syscall("rt_sigprocmask", number, _SIG_SETMASK, ctypes.byref(blocked), ctypes.byref(before), ctypes.sizeof(blocked))
+        syscall("rt_sigprocmask", number("rt_sigprocmask"), _SIG_SETMASK, ctypes.byref(blocked), ctypes.byref(before), ctypes.sizeof(blocked))
 
     def _clone(self, walk: int, flags: int) -> int:
         self._stack = mmap.mmap(-1, _STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -142,15 +126,15 @@ class Child:
 
     def _fork(self, flags: int) -> int:
         # By the bare call, for os.fork() makes no namespaces; one thread holds no lock that another could have left locked.
-        pid = syscall("clone", _NUMBERS[os.uname().machine]["clone"], flags | signal.SIGCHLD, 0, 0, 0, 0)
+        pid = syscall("clone", number("clone"), flags | signal.SIGCHLD, 0, 0, 0, 0)
         if pid == 0:
             for place in range(len(self._calls)):
-                number, *row = _ROW.unpack_from(self._table, place * _ROW.size)
+                call, *row = _ROW.unpack_from(self._table, place * _ROW.size)
                 try:
-                    row[_RESULT - 1] = syscall("", number, *row[:6])
+                    row[_RESULT - 1] = syscall("", call, *row[:6])
                 except OSError as error:
                     row[_RESULT - 1] = -(error.errno or 1)
-                _ROW.pack_into(self._table, place * _ROW.size, number, *row)
+                _ROW.pack_into(self._table, place * _ROW.size, call, *row)
                 if row[_RESULT - 1] < 0 and not row[_MAY_FAIL - 1]:
                     break
             os._exit(127)
@@ -181,7 +165,7 @@ def prepare() -> int | None:
 
     None where there is none, or where the kernel maps no code for us (SELinux's execmem).
     """
-    if os.uname().machine != "x86_64" or sys.maxsize < 2**32:
+    if machine() != "x86_64":
         return None
     if not _code:
         try:

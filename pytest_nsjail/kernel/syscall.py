@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal as signals
 
+from pytest_nsjail.kernel.numbers import number
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -28,10 +30,7 @@ PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
 
-# Calls younger than Linux 5.1 have one number on every architecture; pivot_root is older and has not.
 SYS_OPENAT2 = 437
-_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "loongarch64": 134, "ppc64le": 173, "s390x": 174, "i686": 174, "armv7l": 174}
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "loongarch64": 41, "ppc64le": 203, "s390x": 217, "i686": 217, "armv7l": 218}
 
 
 def number_or_raise(result: int, call: str, path: str | bytes | None = None) -> int:
@@ -93,20 +92,16 @@ def forget_signals() -> None:
 
     By the bare call: the C library keeps 32 and 33 for its threads and refuses them, and yet its posix_spawn(3) leaves both ignored.
     """
-    number = _RT_SIGACTION.get(os.uname().machine)
     for signal in range(1, 65):
-        if number is not None and signal not in (9, 19):
+        if signal not in (9, 19):
             # struct sigaction of zeros: SIG_DFL, no flags, nothing blocked.
-            syscall("rt_sigaction", number, signal, bytes(64), None, 8)
+            syscall("rt_sigaction", number("rt_sigaction"), signal, bytes(64), None, 8)
     signals.pthread_sigmask(signals.SIG_SETMASK, ())
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make ``new_root`` the root mount of this namespace, see pivot_root(2)."""
-    number = _PIVOT_ROOT.get(os.uname().machine)
-    if number is None:
-        raise OSError(38, f"pivot_root: its number on {os.uname().machine} is not known here")
-    syscall("pivot_root", number, os.fsencode(new_root), os.fsencode(put_old), path=new_root)
+    syscall("pivot_root", number("pivot_root"), os.fsencode(new_root), os.fsencode(put_old), path=new_root)
 
 
 def forget_arguments() -> None:
