@@ -60,7 +60,8 @@ def _mode(declaration: object, path: str) -> int:
 def root_view(spec: JailSpec, rootfs: FileView) -> FileView:
     """The root that the program will see: the image, and what is mounted in it.
 
-    :raises SpecError: for a mount of a file on a directory, or the other way round, and for one on what the jail itself stands on.
+    :raises SpecError: for a mount of a file on a directory, or the other way round, for one on what the jail itself stands on, and for one on what
+        an earlier bind's source does not have.
     """
     view = rootfs
     binds: dict[str, tuple[FileView, str]] = {}
@@ -73,6 +74,13 @@ def root_view(spec: JailSpec, rootfs: FileView) -> FileView:
         if there and given and (there.kind is Kind.DIRECTORY) != (given.kind is Kind.DIRECTORY):
             problem = f"the target is a {there.kind.value} in the image, and what is mounted a {given.kind.value}"
             raise SpecError(repr(mount), problem, "Mount a directory on a directory and a file on a file.")
+        around = max((other for other in binds if target.startswith(f"{other.rstrip('/')}/")), key=len, default=None)
+        if there is None and around is not None and isinstance(binds[around][0], HostView):
+            # Made for the mount, it would be made on the host, and stay.
+            problem = f"the target is in the bind on {around}, and not there"
+            made = posixpath.join(binds[around][1], posixpath.relpath(target, around))
+            what = "directory" if given is None or given.kind is Kind.DIRECTORY else "file"
+            raise SpecError(repr(mount), problem, f"Make the {what} {made!r} first.")
         binds[target] = seen
         view = MountedView(rootfs, binds)
     return view

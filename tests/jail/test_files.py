@@ -128,6 +128,18 @@ def test_a_later_mount_lies_on_an_earlier_one(sh, given):
     assert sh("cat /mnt/x/file", mounts=[Tmpfs("/mnt"), Bind(given, "/mnt/x")]).stdout == "of the host\n"
 
 
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_target_that_a_bind_does_not_have_is_not_made_on_the_host(sh, given, writable):
+    outer = Bind(given, "/mnt", writable=writable)
+    for inner, what in ((Tmpfs("/mnt/made/by"), "directory"), (Bind(given, "/mnt/made/by"), "directory"), (Bind(given / "file", "/mnt/made/by"), "file")):
+        with pytest.raises(SpecError, match=rf"the target is in the bind on /mnt, and not there\. Make the {what} '{given}/made/by' first\."):
+            sh(":", mounts=[outer, inner])
+    assert os.listdir(given) == ["file"]
+    (given / "there").mkdir()
+    assert sh("ls /mnt/there/made", mounts=[outer, Tmpfs("/mnt/there"), Bind(given, "/mnt/there/made/by")]).stdout == "by\n"
+    assert os.listdir(given / "there") == []
+
+
 def test_kinds_that_differ_are_told_before_anything_is_made(sh, given):
     for mount in (Bind(given, "/data/kept"), Bind(given / "file", "/data"), Tmpfs("/data/kept")):
         with pytest.raises(SpecError, match="Mount a directory on a directory and a file on a file"):
