@@ -76,22 +76,24 @@ class Payload:
         :return: why there is none.
         """
         step = "start the payload (clone)"
+        first = self.door is None
         try:
-            self._child.bear(0 if self.door else syscall.CLONE_NEWUSER)
-            step = "join the control groups"
-            for group in groups:
-                os.write(group, str(self.pid).encode())
-            idmaps = self._command.idmap
-            if self.door is None:
-                step = "map the user namespace"
-                # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)), and the child shares
-                # our memory, to which that belongs. Nobody else is in the jail yet who could look into it.
-                syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
-                try:
+            # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)), and the child has our memory,
+            # to which that belongs, or a copy. Nobody else is in the jail yet who could look into it.
+            syscall.prctl(syscall.PR_SET_DUMPABLE, int(first))
+            try:
+                # In a control group memory may be over before it is its program.
+                self._child.bear(syscall.CLONE_NEWUSER if first else 0, apart=bool(groups))
+                step = "join the control groups"
+                for group in groups:
+                    os.write(group, str(self.pid).encode())
+                idmaps = self._command.idmap
+                if first:
+                    step = "map the user namespace"
                     idmap.write(self.pid, idmaps)
-                finally:
-                    syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
-                self.door = Door.of(self.pid)
+                    self.door = Door.of(self.pid)
+            finally:
+                syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
             # Programs reopen /dev/stdout; for that the pipe has to be theirs.
             owner = idmap.outside(idmaps.uids, self._command.uid), idmap.outside(idmaps.gids, self._command.gid)
             for fd in (self._stdout, self._stderr, *((self._stdin,) if self._command.stdin else ())):

@@ -99,11 +99,12 @@ class Child:
         self._kept.append(argument)
         return ctypes.c_void_p.from_buffer(ctypes.c_char_p(argument)).value or 0
 
-    def bear(self, flags: int, *, native: bool = True) -> None:
+    def bear(self, flags: int, *, native: bool = True, apart: bool = False) -> None:
         """Start it.
 
         :param flags: CLONE_NEW* namespaces that it is born into.
         :param native: whether the instructions for this machine are used, where there are any.
+        :param apart: whether its memory is a copy all the same: a kernel that is out of memory kills everybody who shares its victim's.
         :raises OSError: from clone(2).
         """
         walk = prepare() if native else None
@@ -111,7 +112,7 @@ class Child:
         before = ctypes.c_uint64()
         self._mask(ctypes.c_uint64(2**64 - 1), before)
         try:
-            self.pid = self._clone(walk, flags) if walk else self._fork(flags)
+            self.pid = self._clone(walk, flags if apart else flags | _CLONE_VM) if walk else self._fork(flags)
         finally:
             self._mask(before, ctypes.c_uint64())
 
@@ -122,7 +123,7 @@ class Child:
     def _clone(self, walk: int, flags: int) -> int:
         self._stack = mmap.mmap(-1, _STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         top = _address(self._stack) + _STACK
-        return number_or_raise(_clone(walk, top & ~15, flags | _CLONE_VM | signal.SIGCHLD, _address(self._table)), "clone")
+        return number_or_raise(_clone(walk, top & ~15, flags | signal.SIGCHLD, _address(self._table)), "clone")
 
     def _fork(self, flags: int) -> int:
         # By the bare call, for os.fork() makes no namespaces; one thread holds no lock that another could have left locked.
