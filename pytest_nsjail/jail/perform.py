@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -112,10 +113,13 @@ class Site:
             case Furnish():
                 for name in ("dev", "proc"):
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
-            case BindPath(source, target, writable):
+            case BindPath(source, target, writable, identity):
+                found = os.stat(source)
+                if (found.st_dev, found.st_ino) != tuple(identity):
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), source)
                 fd = clone_mount(source)
                 restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
-                self._onto(target, directory=stat.S_ISDIR(os.stat(source).st_mode), attached=fd)
+                self._onto(target, directory=stat.S_ISDIR(found.st_mode), attached=fd)
             case MountTmpfs(target, size, mode):
                 place = f"{self.stage}/tmpfs{len(self.made)}-{os.urandom(4).hex()}"
                 os.mkdir(place)

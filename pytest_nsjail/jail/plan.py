@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pytest_nsjail.jail.steps import (
@@ -53,15 +54,18 @@ def base(world: World, network: str) -> tuple[Step, ...]:
     )
 
 
-def plan(spec: JailSpec, rootfs: str, world: World) -> tuple[Step, ...]:
-    """What remains, for one declaration. Mounts come in the order declared, so that a later one lies on an earlier one."""
+def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, tuple[int, int]]) -> tuple[Step, ...]:
+    """What remains, for one declaration. Mounts come in the order declared, so that a later one lies on an earlier one.
+
+    :param sources: device and inode number of what each bind gives.
+    """
     steps: list[Step] = [Overlay(rootfs, userxattr=not world.initial), Furnish()]
     if spec.read_only and not any(mount.target == "/tmp" for mount in spec.mounts):
         steps.append(MountTmpfs("/tmp", None, 0o1777))
     for mount in spec.mounts:
         match mount:
             case Bind():
-                steps.append(BindPath(str(mount.source), str(mount.target), mount.writable))
+                steps.append(BindPath(str(mount.source), str(mount.target), mount.writable, sources[str(mount.source)]))
             case Tmpfs():
                 size = mount.size if isinstance(mount.size, int) else None
                 steps.append(MountTmpfs(str(mount.target), size, 0o1777 if mount.target in ("/tmp", "/var/tmp", "/dev/shm") else 0o755))

@@ -57,11 +57,15 @@ class Furnish(NamedTuple):
 
 
 class BindPath(NamedTuple):
-    """A file or directory of the host."""
+    """A file or directory of the host.
+
+    :param identity: its device and inode number as pytest sees it: what is mounted over it later than the zygote began, jails do not see.
+    """
 
     source: str
     target: str
     writable: bool
+    identity: tuple[int, int]
 
 
 class MountTmpfs(NamedTuple):
@@ -119,7 +123,7 @@ def describe(step: Step) -> str:
             return f"an overlay over the image {lower}"
         case Furnish():
             return "/dev, /proc and /tmp in the root"
-        case BindPath(source, target, writable):
+        case BindPath(source, target, writable, _):
             return f"a {'writable' if writable else 'read-only'} bind of {source} on {target}"
         case MountTmpfs(target, size, _):
             return f"a tmpfs on {target}{f' of {size} bytes' if size else ''}"

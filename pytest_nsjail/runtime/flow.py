@@ -73,7 +73,7 @@ class Runtime:
         image = self._build(ImageSpec(()))[0]
         view = image.view
         try:
-            self._make(_NOTHING, image, view, identify(None, view, self._launcher.ids), lambda spec, result: None).wait()
+            self._make(_NOTHING, image, view, identify(None, view, self._launcher.ids), {}, lambda spec, result: None).wait()
         finally:
             self._launcher.ahead()
 
@@ -128,12 +128,12 @@ class Runtime:
             argv, image=image.spec if image else None, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits,
             timeout=timeout, network=network, hostname=hostname, devices=devices, read_only=read_only,
         ))
-        check_sources(spec)
+        sources = check_sources(spec)
         if spec.image is None:
             image = self._closure_of(spec.argv[0])
         elif image is None or spec.image != image.spec:
             image = self._build(spec.image)[0]
-        return self._make(spec, image, *self._settle(spec, image), self._finished)
+        return self._make(spec, image, *self._settle(spec, image), sources, self._finished)
 
     def close(self) -> None:
         """End every jail, and remove from the store what nobody has asked for in a month."""
@@ -174,7 +174,9 @@ class Runtime:
                 self._settled[key] = settled
         return settled
 
-    def _make(self, spec: JailSpec, image: Image, view: FileView, identity: Identity, finished: Finished) -> Jail:
+    def _make(
+        self, spec: JailSpec, image: Image, view: FileView, identity: Identity, sources: Mapping[str, tuple[int, int]], finished: Finished,
+    ) -> Jail:
         with self._lock:
             name = str(next(self._numbers))
             world = self._launcher.world
@@ -187,7 +189,7 @@ class Runtime:
                 main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
-                handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world), doors=doors)
+                handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world, sources), doors=doors)
             except BaseException:
                 handle.close()
                 if bounds and bounds.group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal as signals
@@ -28,6 +29,7 @@ from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, identify, programs
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.jail import JailSpec
+from pytest_nsjail.spec.mount import Bind
 
 # Between SIGTERM and SIGKILL, in seconds.
 GRACE = 1.0
@@ -264,7 +266,11 @@ class Jail:
         if step.startswith("enter the working directory"):
             workdir = spec.workdir or (spec.image.workdir if spec.image else None) or "/"
             return StartError(spec.command()[0], f"its working directory {workdir!r}: {os.strerror(number)}", f"Declare Directory({workdir!r}).", number)
-        raise explained(SetupError(f"{step}{f' ({path})' if path else ''}", number))
+        advice = ""
+        if number in (errno.ENOENT, errno.ESTALE) and any(isinstance(mount, Bind) and str(mount.source) == path for mount in spec.mounts):
+            # It was there, and the same, when pytest looked.
+            advice = "It was mounted after the first jail of this session was made: mount it before pytest starts."
+        raise explained(SetupError(f"{step}{f' ({path})' if path else ''}", number, advice))
 
     def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:
         path = spec.environment().get("PATH", DEFAULT_PATH)

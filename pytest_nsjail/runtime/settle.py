@@ -35,23 +35,27 @@ class Identity(NamedTuple):
     idmap: IdMap
 
 
-def check_sources(spec: JailSpec) -> None:
+def check_sources(spec: JailSpec) -> dict[str, tuple[int, int]]:
     """See that what the host is to give is there.
 
+    :return: device and inode number of what each bind gives, by its source.
     :raises SpecError: for a bind or a device whose source is not.
     """
+    found = {}
     for mount in spec.mounts:
         if isinstance(mount, Bind):
-            _mode(mount, str(mount.source))
+            source = _stat(mount, str(mount.source))
+            found[str(mount.source)] = source.st_dev, source.st_ino
     for device in spec.devices:
-        mode = _mode(device, str(device.path))
+        mode = _stat(device, str(device.path)).st_mode
         if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
             raise SpecError(repr(device), f"{str(device.path)!r} is no device", "Give files and directories by Bind(source, target).")
+    return found
 
 
-def _mode(declaration: object, path: str) -> int:
+def _stat(declaration: object, path: str) -> os.stat_result:
     try:
-        return os.stat(path).st_mode
+        return os.stat(path)
     except OSError as error:
         problem = f"{path!r} cannot be had on this host: {os.strerror(error.errno or 0)}"
         raise SpecError(repr(declaration), problem, "Name a path that 'ls -l' shows.") from None

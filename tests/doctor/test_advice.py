@@ -101,7 +101,7 @@ def test_root_is_not_told_to_become_root() -> None:
 
 STEPS: list[steps.Step] = [
     steps.Unshare(("mount", "network")), steps.Stage("/s"), steps.Proc(), steps.ProtectProc(("sys",)), steps.Devices(), steps.Loopback(),
-    steps.Overlay("/i", True), steps.Furnish(), steps.BindPath("/a", "/b", False), steps.BindPath("/a", "/b", True),
+    steps.Overlay("/i", True), steps.Furnish(), steps.BindPath("/a", "/b", False, (1, 2)), steps.BindPath("/a", "/b", True, (1, 2)),
     steps.MountTmpfs("/t", 1, 0o755), steps.BindDevice("/dev/fuse"), steps.ReadOnlyRoot(), steps.Pivot(), steps.Hostname("h"),
 ]
 

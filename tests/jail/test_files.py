@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,35 @@ def test_a_target_that_a_bind_does_not_have_is_not_made_on_the_host(sh, given, w
     (given / "there").mkdir()
     assert sh("ls /mnt/there/made", mounts=[outer, Tmpfs("/mnt/there"), Bind(given, "/mnt/there/made/by")]).stdout == "by\n"
     assert os.listdir(given / "there") == []
+
+
+LATER = """
+import os, subprocess, sys
+from pytest_nsjail.errors import SetupError
+from pytest_nsjail.runtime import Runtime
+from pytest_nsjail.spec.mount import Bind
+here = sys.argv[1]
+with Runtime(f"{here}/store") as runtime:
+    runtime.run(["/bin/busybox", "true"], mounts=[Bind(f"{here}/given", "/mnt")], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", f"{here}/given"], check=True)
+    os.mkdir(f"{here}/given/below")
+    for source in (f"{here}/given", f"{here}/given/below"):
+        try:
+            print(runtime.run(["/bin/busybox", "ls", "/mnt"], mounts=[Bind(source, "/mnt")]).report())
+        except SetupError as error:
+            print(error)
+"""
+
+
+def test_what_was_mounted_after_the_first_jail_is_not_taken_for_what_it_hides(given, tmp_path, as_root):
+    unshare = ["unshare", "-m"] if as_root else ["unshare", "-Urm"]
+    if subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
+        pytest.skip("nobody may mount here in a namespace of his own")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    said = subprocess.run([*unshare, sys.executable, "-c", LATER, tmp_path], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    advice = "It was mounted after the first jail of this session was made: mount it before pytest starts."
+    assert [line.endswith(advice) for line in said.stdout.splitlines()] == [True, True], said.stdout + said.stderr
+    assert ("Stale file handle" in said.stdout, "No such file" in said.stdout) == (True, True)
 
 
 def test_kinds_that_differ_are_told_before_anything_is_made(sh, given):
