@@ -121,7 +121,8 @@ class Hosts:
         return Host((unshare, *kind, shell, "-c", script, "sh", *root, *drop, *behind), self._place, environ)
 
     def _tool(self, name: str) -> str:
-        return shutil.which(name) or pytest.fail(f"no {name}: it is in util-linux and coreutils")
+        # A plain user's PATH has no sbin on Debian.
+        return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") or pytest.fail(f"no {name}: it is in util-linux and coreutils")
 
 
 @pytest.fixture
