@@ -3,6 +3,10 @@
 It lives as long as its socket: pytest's end gone, it exits, and the kernel kills whoever is left in its namespace
 (pid_namespaces(7)). It holds no descriptor of the host's but that socket, the memory files it writes output to, and
 the doors of its control groups; it may not be dumped, and the payload has no capability over it.
+
+A payload that is root of its jail has the init's uid, though, and prlimit(2), setpriority(2) and sched_setaffinity(2) ask for no more:
+it can take descriptors or CPU time from its own init. That ends its jail, as an error that says so, and touches no other; a seccomp filter
+against it would cost every start 25 to 30 us.
 """
 
 from __future__ import annotations
