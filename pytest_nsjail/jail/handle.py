@@ -54,10 +54,6 @@ class Told:
         return self.failure is not None or self.report is not None
 
 
-class InitLost(SetupError):
-    """The jail's init is dead, without a word of its main program's end."""
-
-
 _NOTHING = wire.Received({}, [], 0)
 
 
@@ -65,10 +61,12 @@ class Handle:
     """The programs of one jail, the first of which is its main one: with its end the jail ends.
 
     :param sock: to an init, from :meth:`Launcher.prepare`; owned from now on.
+    :ivar lost: whether the init is dead without a word of its main program's end.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.lost = False
         self._told: dict[int, Told] = {}
         self._everybody: list[Process] | None = None
         self._asking = threading.Lock()
@@ -216,7 +214,8 @@ class Handle:
             main = next(iter(self._told.values()), None)
             if main and main.report:
                 raise SetupError("the jail has ended with its main program")
-            raise InitLost("the jail's init was killed from outside, or its zygote was")
+            self.lost = True
+            raise SetupError("the jail's init was killed from outside, or its zygote was")
         body = said.body
         event = body["event"]
         if event == "broken":

@@ -15,7 +15,7 @@ from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.changes import Changes
 from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.jail.handle import Handle, InitLost, Process, Told
+from pytest_nsjail.jail.handle import Handle, Process, Told
 from pytest_nsjail.jail.outcome import Usage, interpret, usage
 from pytest_nsjail.jail.payload import EXECUTE
 from pytest_nsjail.jail.status import Exited, NotStarted
@@ -216,25 +216,26 @@ class Jail:
     def _has_ended(self, timeout: float = 0.0) -> bool:
         try:
             return self._result is not None or self._handle.has_ended(_MAIN, timeout)
-        except SetupError as error:
+        except SetupError:
             # Another thread heard of the end first, or the init went the way of what it looked after.
-            if self._result is None and not (isinstance(error, InitLost) and self._starved()):
+            if self._result is None and not self._starved():
+                self.close()
                 raise
             return True
 
     def _ended(self) -> Told:
         try:
             return self._handle.ended(_MAIN)
-        except InitLost:
-            told = self._handle.known(_MAIN)
+        except SetupError:
             if not self._starved():
                 raise
+            told = self._handle.known(_MAIN)
             told.report = _UNTOLD
             return told
 
     def _starved(self) -> bool:
-        """Whether the kernel killed in here for memory."""
-        counters = self._counters()
+        """Whether the init is lost, and the kernel killed in here for memory."""
+        counters = self._counters() if self._handle.lost else None
         return counters is not None and counters.oom_kills > 0
 
     def _counters(self) -> Counters | None:
