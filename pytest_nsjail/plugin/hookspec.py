@@ -23,7 +23,7 @@ def pytest_nsjail_spec(config: pytest.Config, spec: JailSpec) -> JailSpec | None
 
 
 def pytest_nsjail_finished(config: pytest.Config, spec: JailSpec, result: Result) -> None:
-    """See what happened in a jail, once its main program has ended.
+    """See what happened to a program in a jail, once it has ended: the main one, and each that :meth:`Jail.run` executed.
 
     :param spec: what was declared, as the hooks left it.
     """

@@ -104,10 +104,10 @@ class Runtime:
         :raises Unsupported: for what this host cannot give.
         :raises ProgramFailed: with ``check``.
         """
-        jail = self.start(
-            argv, image=image, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits, timeout=timeout,
-            network=network, hostname=hostname, devices=devices, read_only=read_only,
-        )
+        jail = self._start(image, JailSpec.declared(
+            argv, image=image.spec if image else None, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits,
+            timeout=timeout, network=network, hostname=hostname, devices=devices, read_only=read_only,
+        ))
         try:
             result = jail.wait()
         finally:
@@ -124,16 +124,12 @@ class Runtime:
         read_only: bool = False,
     ) -> Jail:
         """Start a program in a jail and return at once; as :meth:`run` otherwise. Whoever asks for it stops it."""
-        spec = self._adjust(JailSpec.declared(
+        jail = self._start(image, JailSpec.declared(
             argv, image=image.spec if image else None, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits,
             timeout=timeout, network=network, hostname=hostname, devices=devices, read_only=read_only,
         ))
-        sources = check_sources(spec)
-        if spec.image is None:
-            image = self._closure_of(spec.argv[0])
-        elif image is None or spec.image != image.spec:
-            image = self._build(spec.image)[0]
-        return self._make(spec, image, *self._settle(spec, image), sources, self._finished)
+        self._launcher.ahead()
+        return jail
 
     def close(self) -> None:
         """End every jail, and remove from the store what nobody has asked for in a month."""
@@ -145,6 +141,15 @@ class Runtime:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _start(self, image: Image | None, declared: JailSpec) -> Jail:
+        spec = self._adjust(declared)
+        sources = check_sources(spec)
+        if spec.image is None:
+            image = self._closure_of(spec.argv[0])
+        elif image is None or spec.image != image.spec:
+            image = self._build(spec.image)[0]
+        return self._make(spec, image, *self._settle(spec, image), sources, self._finished)
 
     def _build(self, spec: ImageSpec) -> tuple[Image, Closure]:
         closure = resolve(spec.dependencies, HostView(), cpu_levels=cpu.levels())

@@ -139,6 +139,7 @@ class Jail:
         with self._gathering:
             result = self._gather(spec, number, told)
             self._handle.forget(number)
+        self._finished(spec, result)
         if check and not result.ok:
             raise ProgramFailed(result.report())
         return result
