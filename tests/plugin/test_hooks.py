@@ -118,10 +118,11 @@ def test_the_finished_hook_sees_every_result_once(inner: pytest.Pytester) -> Non
             never = nsjail_run(["/bin/busybox", "true"], image=nsjail_image(Elf("/bin/busybox"), entrypoint=["/bin/busybox"], cmd=["x"]))
             assert [result for _, result in seen] == [from_a_fixture, stage.result, run, waited.wait(), never]
             assert [spec.command() for spec, _ in seen] == [result.argv for _, result in seen]
-            nsjail_start(["/bin/busybox", "sleep", "600"])
+            live = nsjail_start(["/bin/busybox", "sleep", "600"])
+            assert live.run(["/bin/busybox", "echo", "more"]) is seen[-1][1]
 
         def test_after(seen):
-            assert len(seen) == 6
+            assert len(seen) == 7
             assert str(seen[-1][1].status) == "killed by SIGTERM"
     """)
     inner.runpytest_subprocess().assert_outcomes(passed=2)
