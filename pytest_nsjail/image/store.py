@@ -8,6 +8,7 @@
     <store>/tmp/<digest>.lock               locked by its builder
     <store>/tmp/<digest>-<random>           a root that is being removed
     <store>/digests                         what host files hold
+    <store>/stage                           empty: each jail mounts its own tmpfs there, in its own mount namespace
 
 A root is built in tmp/ and appears in roots/ by one rename(2); it leaves by another. Whatever is in tmp/ and has no living owner is
 the remains of a crash, and the next Store removes it.

@@ -102,7 +102,7 @@ class Handle:
         return told
 
     def ended(self, number: int) -> Told:
-        """Wait until a program has ended, or is known not to have started; its record is then the caller's."""
+        """Wait until a program has ended, or is known not to have started; :meth:`forget` gives its descriptors back."""
         told = self.known(number)
         self._until(lambda: told.over)
         return told

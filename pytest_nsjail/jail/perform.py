@@ -62,6 +62,7 @@ class Site:
     """Where one jail is put together, and what was made there that its program did not make.
 
     :ivar stage: the tmpfs with ``upper``, ``work``, ``root``, ``dev`` and ``proc``.
+    :ivar root: a descriptor (O_PATH) of the overlay, until the change of root.
     :ivar made: paths inside the root that are mount points of the jail's own.
     :ivar bounded: where a tmpfs with a declared size lies.
     :ivar upper: a descriptor of the throwaway layer.

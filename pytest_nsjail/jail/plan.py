@@ -31,8 +31,8 @@ class World(NamedTuple):
 
     :param stage: an empty directory of the host's, on which each jail mounts its own.
     :param privileged: whether the zygote is root outside of any namespace of its own.
-    :param protected: what of ``/proc`` its jails must not write, for their root is the host's by number.
     :param initial: whether its user namespace is the host's first one.
+    :param protected: what of ``/proc`` its jails must not write, for their root is the host's by number.
     """
 
     stage: str

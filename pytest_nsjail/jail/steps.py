@@ -16,7 +16,7 @@ class Unshare(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A tmpfs on an empty directory of the host's, seen by this jail alone: the root is put together in it."""
+    """A tmpfs on an empty directory of the host's, seen by this jail alone: the root is put together in it, with an empty ``/tmp``."""
 
     directory: str
 
@@ -53,7 +53,7 @@ class Overlay(NamedTuple):
 
 
 class Furnish(NamedTuple):
-    """``/dev`` and ``/proc``, prepared by then, into the root, and a ``/tmp``."""
+    """``/dev`` and ``/proc``, prepared by then, into the root."""
 
 
 class BindPath(NamedTuple):
@@ -122,7 +122,7 @@ def describe(step: Step) -> str:
         case Overlay(lower, _):
             return f"an overlay over the image {lower}"
         case Furnish():
-            return "/dev, /proc and /tmp in the root"
+            return "/dev and /proc in the root"
         case BindPath(source, target, writable, _):
             return f"a {'writable' if writable else 'read-only'} bind of {source} on {target}"
         case MountTmpfs(target, size, _):
