@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -82,6 +83,9 @@ class Launcher:
             raise
 
     def _take(self, network: str) -> socket.socket:
+        if self._sock is not None and _hung_up(self._sock):
+            # What a spare said before it died with the zygote is still to be read, and no longer so.
+            self.close()
         if self._sock is None:
             self._start()
         spare = self._spare if network == "none" else None
@@ -158,3 +162,10 @@ class Launcher:
             if self._said >= 0:
                 os.close(self._said)
             self._sock, self._spare, self._keeper, self._said = None, None, None, -1
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Whether nobody holds the other end any more."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))
