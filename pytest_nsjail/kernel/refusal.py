@@ -24,7 +24,9 @@ class Topic(Enum):
     PIVOT = ("the change of root",)
     LOOPBACK = ("the loopback",)
     BIND = ("a read-only bind", "a writable bind", "the device", "a read-only root")
-    MOUNT = ("private mounts", "a private tmpfs", "a tmpfs", "a minimal /dev", "terminals", "the host's devices", "the writable parts of /proc", "/dev and /proc")
+    MOUNT = (
+        "private mounts", "a private tmpfs", "a tmpfs", "a minimal /dev", "terminals", "the host's devices", "the writable parts of /proc", "/dev and /proc",
+    )
     NAME = ("the hostname",)
     PRIVILEGES = ("no new privileges",)
 
