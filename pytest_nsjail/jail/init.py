@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
 from pytest_nsjail.jail.command import REHEARSAL, Command
-from pytest_nsjail.jail.payload import Door, Payload
+from pytest_nsjail.jail.payload import Payload
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.run import Run
@@ -38,7 +38,7 @@ class Init:
         self._base = base
         self._runs: dict[int, Run] = {}
         self._main: Run | None = None
-        self._door: Door | None = None
+        self._door: int | None = None
         self._groups: list[int] = []
         self._usage = [0.0, 0.0, 0]
         self._poll = select.poll()

@@ -12,27 +12,12 @@ from typing import NamedTuple
 
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.kernel import capability, idmap, syscall
+from pytest_nsjail.kernel.keyring import JOIN_SESSION_KEYRING
 from pytest_nsjail.kernel.spawn import Call, Child
 
 EXECUTE = "execute the program"
-_JOIN_SESSION_KEYRING = 1
-_SIG_SETMASK = 2
 # struct sigaction of zeros, larger than any machine's: SIG_DFL, no flags, nothing blocked.
 _DEFAULT_ACTION = bytes(64)
-
-
-class Door(NamedTuple):
-    """The first payload's own namespace, for the next one to enter: a descriptor of /proc/PID/ns/user."""
-
-    user: int
-
-    @classmethod
-    def of(cls, pid: int) -> Door:
-        """A running payload's.
-
-        :raises OSError: where it has ended.
-        """
-        return cls(os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
 
 
 class Failed(NamedTuple):
@@ -47,7 +32,7 @@ class Payload:
 
     Its streams are pipes made here, in the jail, so that no descriptor of the host's ever gets into its hands.
 
-    :param door: the first payload's namespace, or None for the first, which is born into its own.
+    :param door: a descriptor of the first payload's user namespace, or None for the first, which is born into its own.
     :param sysctls: a descriptor of ``/proc/sys``, through which that namespace's own bounds can be written.
     :ivar door: its own namespace, for the next payload. Kept from its birth: later it may have gone into another, which it made.
     :ivar late: whether it was killed because it did not become its program in time.
@@ -55,7 +40,7 @@ class Payload:
     :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`start`.
     """
 
-    def __init__(self, command: Command, door: Door | None, sysctls: int) -> None:
+    def __init__(self, command: Command, door: int | None, sysctls: int) -> None:
         self._command, self.door, self.late = command, door, False
         # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
         self._up, self._silence = os.pipe2(os.O_CLOEXEC)
@@ -91,7 +76,7 @@ class Payload:
                 if first:
                     step = "map the user namespace"
                     idmap.write(self.pid, idmaps)
-                    self.door = Door.of(self.pid)
+                    self.door = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
             # Programs reopen /dev/stdout; for that the pipe has to be theirs.
@@ -143,7 +128,7 @@ class Payload:
                 os.close(fd)
 
 
-def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door | None, sysctls: int) -> list[Call]:
+def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: int | None, sysctls: int) -> list[Call]:
     argv = tuple(os.fsencode(argument) for argument in command.argv)
     env = tuple(os.fsencode(f"{name}={value}") for name, value in command.env.items())
     # Bytes of its own for the kernel to write to: those of a literal may be anybody's.
@@ -155,11 +140,11 @@ def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door 
         calls += [Call(refuse, "close", (0,)), Call(refuse, "openat", (sysctls, b"user/max_cgroup_namespaces", os.O_WRONLY))]
         calls.append(Call(refuse, "write", (0, b"0", 1)))
     else:
-        calls.append(Call("enter the user namespace", "setns", (door.user, syscall.CLONE_NEWUSER)))
+        calls.append(Call("enter the user namespace", "setns", (door, syscall.CLONE_NEWUSER)))
     # Whoever has it can lift that again; in a namespace it is good for nothing else.
     calls.append(Call("drop CAP_SYS_RESOURCE", "prctl", (syscall.PR_CAPBSET_DROP, capability.SYS_RESOURCE, 0, 0, 0)))
     # What one jail keeps in its session's keyring is not for the next. Best effort, see kernel.keyring.
-    calls.append(Call("join a keyring", "keyctl", (_JOIN_SESSION_KEYRING, 0), may_fail=True))
+    calls.append(Call("join a keyring", "keyctl", (JOIN_SESSION_KEYRING, 0), may_fail=True))
     calls += [Call("take its standard streams", "dup3", (fd, number, 0)) for number, fd in enumerate(stdio)]
     for number, soft, hard in command.rlimits:
         most = resource.getrlimit(number)[1]
@@ -174,6 +159,6 @@ def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: Door 
     calls.append(Call("set the umask", "umask", (0o022,)))
     # The init's handler is code of Python's, and this is the init's memory: until execve(2) it would run here too, for a signal that waits.
     calls.append(Call("reset SIGCHLD", "rt_sigaction", (signal.SIGCHLD, _DEFAULT_ACTION, 0, 8)))
-    calls.append(Call("unblock signals", "rt_sigprocmask", (_SIG_SETMASK, bytes(8), 0, 8)))
+    calls.append(Call("unblock signals", "rt_sigprocmask", (signal.SIG_SETMASK, bytes(8), 0, 8)))
     calls += [Call(EXECUTE, "execve", (os.fsencode(program), argv, env), may_fail=True) for program in command.programs]
     return calls

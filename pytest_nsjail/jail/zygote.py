@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -150,7 +149,3 @@ def _reap() -> None:
             pass
     except ChildProcessError:
         pass
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

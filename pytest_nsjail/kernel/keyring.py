@@ -7,7 +7,7 @@ import errno
 from pytest_nsjail.kernel.numbers import number
 from pytest_nsjail.kernel.syscall import syscall
 
-_JOIN_SESSION_KEYRING = 1
+JOIN_SESSION_KEYRING = 1
 
 
 def forget_keys() -> None:
@@ -16,7 +16,7 @@ def forget_keys() -> None:
     A kernel without keys has nothing to leak, and a container's filter that refuses keyctl(2) refuses it to the jail too.
     """
     try:
-        syscall("keyctl", number("keyctl"), _JOIN_SESSION_KEYRING, None)
+        syscall("keyctl", number("keyctl"), JOIN_SESSION_KEYRING, None)
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EDQUOT):
             raise

@@ -17,7 +17,7 @@ _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 
 # include/uapi/linux/openat2.h
-RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+_RESOLVE_IN_ROOT = 16
 
 _mount = libc("mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _umount2 = libc("umount2", ctypes.c_char_p, ctypes.c_int)
@@ -78,12 +78,9 @@ def move_mount(source: str, target: int, *, path: str = "") -> None:
     syscall("move_mount", _SYS_MOVE_MOUNT, _AT_FDCWD, os.fsencode(source), target, b"", _MOVE_MOUNT_T_EMPTY_PATH, path=source)
 
 
-def openat2(directory: int, path: str, flags: int, mode: int = 0, *, resolve: int = RESOLVE_IN_ROOT) -> int:
-    """Open a path below a directory under RESOLVE_* rules, see openat2(2) (Linux 5.6).
-
-    With RESOLVE_IN_ROOT the directory is the root: ``..`` and absolute symlinks stay inside.
-    """
-    how = _How(flags=flags | os.O_CLOEXEC, mode=mode, resolve=resolve)
+def openat2(directory: int, path: str, flags: int) -> int:
+    """Open a path with the directory as the root, so that ``..`` and absolute symlinks stay inside: openat2(2), Linux 5.6."""
+    how = _How(flags=flags | os.O_CLOEXEC, resolve=_RESOLVE_IN_ROOT)
     return syscall("openat2", SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
 
 

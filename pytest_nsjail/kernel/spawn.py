@@ -23,7 +23,6 @@ from pytest_nsjail.kernel.syscall import libc, number_or_raise, syscall
 _CLONE_VM = 0x100
 _STACK = 64 * 1024
 _UNTOUCHED = 1 << 62
-_SIG_SETMASK = 2
 
 # The walk for x86-64, called with the table's address:
 #         mov   rbx, rdi              ; the first row
@@ -118,7 +117,7 @@ class Child:
 
     def _mask(self, blocked: ctypes.c_uint64, before: ctypes.c_uint64) -> None:
         # Not signal.pthread_sigmask(), which makes an enum's member of each of 64 signals: that takes longer than the clone.
-        syscall("rt_sigprocmask", number("rt_sigprocmask"), _SIG_SETMASK, ctypes.byref(blocked), ctypes.byref(before), ctypes.sizeof(blocked))
+        syscall("rt_sigprocmask", number("rt_sigprocmask"), signal.SIG_SETMASK, ctypes.byref(blocked), ctypes.byref(before), ctypes.sizeof(blocked))
 
     def _clone(self, walk: int, flags: int) -> int:
         self._stack = mmap.mmap(-1, _STACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -82,9 +82,9 @@ def test_scan_takes_descriptors_even_o_path_ones(overlay: Overlay, lower: Path) 
 
 
 def test_what_the_jail_made_is_not_named_but_what_the_program_put_there_is(overlay: Overlay, lower: Path) -> None:
-    upper, _ = overlay(lower, "mkdir -p proc mnt/data work; : > config; : > used; echo x > used; echo x > work/x; rm file; mkdir file")
-    ignore = ("/proc", "/mnt", "/mnt/data", "/work", "/config", "/used", "/file")
-    assert layer_scan.scan(upper, str(lower), ignore) == [("/file", "modified"), ("/used", "added"), ("/work/x", "added")]
+    upper, _ = overlay(lower, "mkdir -p proc mnt/data yard; : > config; : > used; echo x > used; echo x > yard/x; rm file; mkdir file")
+    ignore = ("/proc", "/mnt", "/mnt/data", "/yard", "/config", "/used", "/file")
+    assert layer_scan.scan(upper, str(lower), ignore) == [("/file", "modified"), ("/used", "added"), ("/yard/x", "added")]
 
 
 def test_layer_reads_the_newer_file_and_hides_the_deleted(overlay: Overlay, lower: Path) -> None:
