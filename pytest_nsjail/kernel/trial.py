@@ -130,6 +130,9 @@ class Trial:
         wait, order = os.pipe()
 
         def child() -> None:
+            # The parent's ends: with one of its own open this one would wait for ever, where the parent died before the next line.
+            os.close(made)
+            os.close(order)
             die_with_parent()
             # The maps of a process that may not be dumped are the host's root's to write (user_namespaces(7)).
             syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
