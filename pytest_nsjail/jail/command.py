@@ -44,8 +44,7 @@ class Command(NamedTuple):
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> Command:
         """From the wire, where tuples became lists."""
-        uids, gids, setgroups = encoded.pop("idmap")
-        return cls(**encoded, idmap=IdMap(tuple(Range(*one) for one in uids), tuple(Range(*one) for one in gids), setgroups))
+        return cls(**{**encoded, "idmap": IdMap.decode(encoded["idmap"])})
 
 
 # What the processes of a jail run through before they are asked, see Init._rehearse.

@@ -14,7 +14,8 @@ from typing import Any
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.jail.steps import Step, encode
+from pytest_nsjail.jail.launcher import Prepared
+from pytest_nsjail.jail.steps import encode
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ _NOTHING = wire.Received({}, [], 0)
 class Handle:
     """The programs of one jail, the first of which is its main one: with its end the jail ends.
 
-    :param sock: to an init, from :meth:`Launcher.prepare`; owned from now on.
+    :param prepared: its init, from :meth:`Launcher.prepare`; owned from now on.
     :ivar lost: whether the init is dead without a word of its main program's end.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, prepared: Prepared) -> None:
+        self._sock = prepared.sock
+        self._prepared: Prepared | None = prepared
         self.lost = False
         self._told: dict[int, Told] = {}
         self._everybody: list[Process] | None = None
@@ -73,18 +75,19 @@ class Handle:
         self._turn = threading.Condition()
         self._listening = False
 
-    def run(self, number: int, command: Command, stdin: bytes | None, *, steps: Sequence[Step] = (), doors: Sequence[int] = ()) -> None:
+    def run(self, number: int, command: Command, stdin: bytes | None, *, doors: Sequence[int] = ()) -> None:
         """Start a program.
 
-        :param steps: for the first one: what remains to be done to the jail.
         :param doors: for the first one: its control groups.
         :raises SetupError: where the init is gone.
         """
         out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("nsjail-stdout", "nsjail-stderr"))
-        self._told[number] = Told(out, err)
+        first, self._prepared = self._prepared, None
+        steps = [encode(step) for step in first.steps] if first else []
+        self._told[number] = Told(out, err, first.host_pid if first else 0)
         source = [] if stdin is None else [_file(stdin)]
         try:
-            self._say({"do": "run", "number": number, "command": command.encode(), "steps": [encode(step) for step in steps]}, [out, err, *source, *doors])
+            self._say({"do": "run", "number": number, "command": command.encode(), "steps": steps}, [out, err, *source, *doors])
         finally:
             for fd in source:
                 os.close(fd)

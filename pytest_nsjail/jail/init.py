@@ -16,27 +16,36 @@ import select
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
 from pytest_nsjail.jail.command import REHEARSAL, Command
-from pytest_nsjail.jail.payload import Payload
+from pytest_nsjail.jail.payload import Failed, Payload, can_wait
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.run import Run
 from pytest_nsjail.jail.steps import Step, decode, describe
 from pytest_nsjail.kernel import syscall
-from pytest_nsjail.kernel.layer_scan import scan
+from pytest_nsjail.kernel.idmap import IdMap
+from pytest_nsjail.kernel.procfs import number_next
+
+# At the most; a test may hold a jail that has ended, and look at it later.
+_LINGER_MS = 20
 
 
 class Init:
     """The loop."""
 
-    def __init__(self, sock: socket.socket, base: Sequence[Step]) -> None:
+    def __init__(self, sock: socket.socket, ahead: Sequence[Step], idmap: IdMap | None) -> None:
         self._sock = sock
         self._site = Site()
-        self._base = base
+        self._ahead = ahead
+        self._idmap = idmap
+        self._waiting: Payload | None = None
         self._runs: dict[int, Run] = {}
+        self._payloads: dict[int, Payload] = {}
+        self._awaited: dict[int, Payload] | None = None
         self._main: Run | None = None
         self._door: int | None = None
         self._groups: list[int] = []
@@ -47,12 +56,13 @@ class Init:
         """Until the main program's end is told, or pytest is gone."""
         try:
             syscall.set_process_name("nsjail-init")
-            failure = self._perform(self._base)
-            if failure is None:
-                self._rehearse()
-            self._tell(failure or {"event": "prepared"})
+            failure = self._perform(self._ahead)
             if failure is not None:
+                self._tell(failure)
                 os._exit(0)
+            self._rehearse()
+            self._bear_ahead()
+            self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
             woken = self._wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
@@ -62,10 +72,14 @@ class Init:
                         self._obey()
                     elif fd == woken:
                         os.read(woken, 4096)
+                    elif self._awaited and fd in self._awaited:
+                        self._begun(self._awaited, fd)
                     else:
                         self._carry(fd)
                 self._reap()
                 self._look_after()
+                if self._awaited == {}:
+                    self._tell_all()
         except BaseException as error:
             trace = error.__traceback__
             while trace and trace.tb_next:
@@ -87,10 +101,11 @@ class Init:
             os.close(said.fds[0])
         ours.close()
         theirs.close()
-        payload = Payload(REHEARSAL, None, self._site.sysctls)
-        payload.close()
+        payload = Payload(None, self._site.sysctls)
+        payload.order(REHEARSAL)
+        payload.discard()
         Run(0, 0, REHEARSAL, [], main=True).patience()
-        scan(self._site.upper, self._site.upper, self._site.made)
+        self._site.changed()
         self._full()
         self._reap()
         self._patience()
@@ -102,6 +117,14 @@ class Init:
             except OSError as error:
                 return {"event": "failed", "step": describe(step), "errno": error.errno or 0, "path": os.fsdecode(error.filename or "")}
         return None
+
+    def _bear_ahead(self) -> None:
+        """Have the payload born before it is known what it becomes, where it is known who."""
+        if self._idmap is not None and can_wait():
+            payload = Payload(None, self._site.sysctls)
+            # What failed now fails again when somebody waits for it, and is told then.
+            if payload.bear(self._idmap, self._site.proc) is None:
+                self._waiting = payload
 
     def _wake_on_children(self) -> int:
         woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -136,41 +159,67 @@ class Init:
                 if run := self._runs.get(body["number"]):
                     run.terminate(body["grace"])
             case "processes":
-                for process in processes.seen():
-                    try:
-                        self._tell({"event": "process", "pid": process.pid, "argv": process.argv}, pid=process.pid)
-                    except ProcessLookupError:
-                        continue
-                self._tell({"event": "everybody"})
+                # Once everybody is what it was started for, or is known not to become it.
+                self._awaited = {payload.up: payload for payload in self._payloads.values()}
+                for up in self._awaited:
+                    self._poll.register(up, 0)
+
+    def _tell_all(self) -> None:
+        self._awaited = None
+        for process in processes.seen():
+            try:
+                self._tell({"event": "process", "pid": process.pid, "argv": process.argv}, pid=process.pid)
+            except ProcessLookupError:
+                continue
+        self._tell({"event": "everybody"})
 
     def _run(self, number: int, command: Command, fds: list[int]) -> None:
         out, err, *rest = fds
         source = rest.pop(0) if command.stdin else None
         if self._main is None:
             self._groups = rest
-            self._settle()
-        payload = Payload(command, self._door, self._site.sysctls)
-        failure = payload.start(self._groups)
-        if failure is None:
-            # Told while the kernel loads the program, so that nobody waits for the telling.
-            self._tell({"event": "born", "number": number}, pid=payload.pid)
-            failure = payload.executed(self._sock.fileno())
+        payload, failure = self._bear(number, command)
+        failure = failure or payload.go()
         if failure is not None:
             for fd in (out, err, *(() if source is None else (source,))):
                 os.close(fd)
-            self._tell({"event": "failed", "number": number, "step": failure.step, "errno": failure.errno, "path": command.programs[0]})
-            if self._main is None:
-                os._exit(0)
+            self._tell_failure(number, command, failure, last=self._main is None)
             return
+        if self._main is None:
+            self._settle()
         pumps = [Pump(payload.out, out, outward=True), Pump(payload.err, err, outward=True)]
         if source is not None:
             pumps.append(Pump(source, payload.into, outward=False))
         run = Run(number, payload.pid, command, pumps, main=self._main is None)
-        run.timed_out = payload.late
-        self._runs[number] = run
+        self._runs[number], self._payloads[number] = run, payload
         self._main, self._door = self._main or run, payload.door
         for pump in pumps:
             self._poll.register(pump.fd, pump.events)
+
+    def _bear(self, number: int, command: Command) -> tuple[Payload, Failed | None]:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            if waiting.idmap == command.idmap and not self._groups:
+                return waiting, waiting.order(command)
+            waiting.discard()
+            # A program is number 2 in its jail, whatever was in its place.
+            number_next(self._site.sysctls, waiting.pid)
+        payload = Payload(self._door, self._site.sysctls)
+        failure = payload.order(command) or payload.bear(command.idmap, self._site.proc, self._groups)
+        if failure is None:
+            self._tell({"event": "born", "number": number}, pid=payload.pid)
+        return payload, failure
+
+    def _begun(self, awaited: dict[int, Payload], up: int) -> None:
+        """A payload is its program by now; or has given up, and then its end is told first."""
+        self._poll.unregister(up)
+        if awaited[up].failure() is None:
+            del awaited[up]
+
+    def _tell_failure(self, number: int, command: Command, failure: Failed, *, last: bool) -> None:
+        self._tell({"event": "failed", "number": number, "step": failure.step, "errno": failure.errno, "path": command.programs[0]})
+        if last:
+            os._exit(0)
 
     def _settle(self) -> None:
         """Let go of what was the host's: the standard streams become the jail's own null device."""
@@ -215,6 +264,11 @@ class Init:
     def _end(self, run: Run, status: int, usage: list[Any]) -> None:
         took = run.age()
         last = run is self._main
+        payload = self._payloads.pop(run.number)
+        if self._awaited and self._awaited.pop(payload.up, None):
+            with suppress(KeyError):
+                self._poll.unregister(payload.up)
+        payload.close()
         if last:
             self._clear_out(run)
         for pump in run.pumps:
@@ -224,7 +278,11 @@ class Init:
                 if pump.open:
                     self._poll.unregister(pump.fd)
                     pump.close()
-        changed = scan(self._site.upper, self._site.lower, self._site.made)
+        if (failure := payload.failure()) is not None:
+            del self._runs[run.number]
+            self._tell_failure(run.number, run.command, failure, last=last)
+            return
+        changed = self._site.changed()
         body = {
             "event": "exited",
             "number": run.number,
@@ -237,9 +295,12 @@ class Init:
             "dropped": [pump.dropped for pump in run.pumps[:2]],
             "changes": changed,
         }
+        if last:
+            _make_way()
         self._tell(body, [self._site.upper] if changed else ())
         del self._runs[run.number]
         if last:
+            _linger(self._sock)
             os._exit(0)
 
     def _clear_out(self, main: Run) -> None:
@@ -281,3 +342,16 @@ class Init:
                     pump.carry()
                     if not pump.open:
                         self._poll.unregister(fd)
+
+
+def _make_way() -> None:
+    """Nobody is to wait while this process is taken down, which takes the kernel half a millisecond: it preempts nobody who runs (sched(7))."""
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _linger(sock: socket.socket) -> None:
+    """Sleep until whoever was told has heard it and closed the socket: the kernel likes to wake a listener where the speaker runs."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    poll.poll(_LINGER_MS)

@@ -1,4 +1,4 @@
-"""Pytest's side of the zygote: starts it when the first jail is wanted, and keeps one prepared init ahead of need."""
+"""Pytest's side of the zygote: starts it when the first jail is wanted, and keeps prepared inits ahead of need."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail import wire
-from pytest_nsjail.jail.plan import World, base
-from pytest_nsjail.jail.steps import encode
+from pytest_nsjail.jail.plan import World, base, repeatable
+from pytest_nsjail.jail.steps import Step, encode
 from pytest_nsjail.kernel import capability, idmap, procfs
 from pytest_nsjail.kernel.advice import explained
 
@@ -22,8 +23,31 @@ from pytest_nsjail.kernel.advice import explained
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv[2]); from pytest_nsjail.jail.zygote import main; main(int(sys.argv[1]))"
 
 
+class Prepared(NamedTuple):
+    """An init that waits for its jail's first program.
+
+    :param sock: to it; whoever has it owns it.
+    :param steps: what of the plan it has still to do.
+    :param host_pid: of the payload, where that is born and waits too; else 0.
+    """
+
+    sock: socket.socket
+    steps: tuple[Step, ...]
+    host_pid: int
+
+
+class _Ordered(NamedTuple):
+    """An init that will be prepared: the socket to it, and what of a plan it does before it is asked."""
+
+    sock: socket.socket
+    steps: tuple[Step, ...]
+
+
 class Launcher:
     """The source of prepared inits.
+
+    One spare does what every jail begins with (:func:`pytest_nsjail.jail.plan.base`). When two jails came with the same plan the third may
+    be expected, and a second spare does that plan, too.
 
     The two ends of an init's socket are made here, and one goes along with the order: what an init says can be taken for nobody
     else's, and an order that an exception made us forget is over when our end is closed.
@@ -42,26 +66,32 @@ class Launcher:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._said = -1
-        self._spare: socket.socket | None = None
+        self._spares: list[_Ordered] = []
+        self._last: tuple[Step, ...] | None = None
+        self._expected: tuple[Step, ...] = ()
+        self._idmap: idmap.IdMap | None = None
         self._owner = os.getpid()
         self._lock = threading.RLock()
 
-    def prepare(self, network: str) -> socket.socket:
-        """An init that has done its :func:`pytest_nsjail.jail.plan.base`; the caller owns the socket to it.
+    def prepare(self, network: str, steps: tuple[Step, ...], ids: idmap.IdMap) -> Prepared:
+        """An init for a jail.
 
-        A zygote that was killed from outside is replaced, once.
+        One that was killed from outside while it waited is replaced, and so is its zygote; once.
 
+        :param steps: the jail's plan.
+        :param ids: the payload's map; the next one is expected to have it, too.
         :raises SetupError: where the zygote cannot be started, or the kernel refuses a step.
         """
         with self._lock:
-            sock, ready = self._await(network)
+            self._expected = steps if steps == self._last and network == "none" and repeatable(steps) else ()
+            self._last, self._idmap = steps, ids
+            ordered, ready = self._await(network, steps)
             if ready is None:
-                sock.close()
-                self.close()
-                sock, ready = self._await(network)
+                ordered.sock.close()
+                ordered, ready = self._await(network, steps)
         if ready is not None and ready.body["event"] == "prepared":
-            return sock
-        sock.close()
+            return Prepared(ordered.sock, steps[len(ordered.steps):], ready.pid if ready.body["born"] else 0)
+        ordered.sock.close()
         if ready is None:
             raise SetupError("the jail's init died while it was made")
         if ready.body["event"] == "broken":
@@ -69,42 +99,52 @@ class Launcher:
         raise explained(SetupError(ready.body["step"], ready.body["errno"]))
 
     def ahead(self) -> None:
-        """Have one more init prepared before anybody asks."""
+        """Have spares prepared before anybody asks."""
         with self._lock:
-            if self._sock is not None and self._spare is None:
-                self._spare = self._order("none")
+            if self._sock is None:
+                return
+            wanted = [self._expected, ()] if self._expected else [()]
+            for spare in [spare for spare in self._spares if spare.steps not in wanted]:
+                self._spares.remove(spare)
+                spare.sock.close()
+            self._spares += [self._order("none", steps) for steps in wanted if not any(spare.steps == steps for spare in self._spares)]
 
-    def _await(self, network: str) -> tuple[socket.socket, wire.Received | None]:
-        sock = self._take(network)
+    def _await(self, network: str, steps: tuple[Step, ...]) -> tuple[_Ordered, wire.Received | None]:
+        ordered = self._take(network, steps)
         try:
-            return sock, wire.receive(sock)
+            return ordered, wire.receive(ordered.sock)
         except BaseException:
-            sock.close()
+            ordered.sock.close()
             raise
 
-    def _take(self, network: str) -> socket.socket:
+    def _take(self, network: str, steps: tuple[Step, ...]) -> _Ordered:
         if self._sock is not None and _hung_up(self._sock):
             # What a spare said before it died with the zygote is still to be read, and no longer so.
             self.close()
         if self._sock is None:
             self._start()
-        spare = self._spare if network == "none" else None
-        if spare is None:
-            return self._order(network)
-        self._spare = None
-        return spare
+        # The one with the plan before the one without.
+        for wanted in (steps, ()) if network == "none" else ():
+            for spare in [spare for spare in self._spares if spare.steps == wanted]:
+                self._spares.remove(spare)
+                # One that was killed while it waited may have said before that it is prepared.
+                if not _hung_up(spare.sock):
+                    return spare
+                spare.sock.close()
+        return self._order(network, ())
 
-    def _order(self, network: str) -> socket.socket:
+    def _order(self, network: str, steps: tuple[Step, ...]) -> _Ordered:
         assert self._sock is not None
         ours, theirs = wire.pair()
         ours.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
         with theirs:
             try:
-                wire.send(self._sock, {"base": [encode(step) for step in base(self.world, network)]}, [theirs.fileno()])
+                ahead = [encode(step) for step in (*base(self.world, network), *steps)]
+                wire.send(self._sock, {"steps": ahead, "idmap": self._idmap}, [theirs.fileno()])
             except BrokenPipeError:
                 # The zygote is gone: whoever listens on ours hears the end of file.
                 pass
-        return ours
+        return _Ordered(ours, steps)
 
     def _start(self) -> None:
         ours, theirs = wire.pair()
@@ -151,7 +191,7 @@ class Launcher:
         """
         with self._lock:
             mine = self._owner == os.getpid()
-            for sock in (self._sock, self._spare):
+            for sock in (self._sock, *(spare.sock for spare in self._spares)):
                 if sock is not None:
                     if mine:
                         # Closing is not enough while a forked child holds a copy.
@@ -161,7 +201,8 @@ class Launcher:
                 self._keeper.wait()
             if self._said >= 0:
                 os.close(self._said)
-            self._sock, self._spare, self._keeper, self._said = None, None, None, -1
+            self._sock, self._keeper, self._said = None, None, -1
+            self._spares.clear()
 
 
 def _hung_up(sock: socket.socket) -> bool:

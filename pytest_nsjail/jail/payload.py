@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 import struct
 from collections.abc import Sequence
@@ -12,10 +11,12 @@ from typing import NamedTuple
 
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.kernel import capability, idmap, syscall
+from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.keyring import JOIN_SESSION_KEYRING
-from pytest_nsjail.kernel.spawn import Call, Child
+from pytest_nsjail.kernel.spawn import Call, Child, prepare
 
 EXECUTE = "execute the program"
+_NULL = "read from the null device"
 # struct sigaction of zeros, larger than any machine's: SIG_DFL, no flags, nothing blocked.
 _DEFAULT_ACTION = bytes(64)
 
@@ -28,37 +29,60 @@ class Failed(NamedTuple):
 
 
 class Payload:
-    """A child of the init, on its way to become its program.
+    """A child of the init, on its way to become its program: :meth:`order`, :meth:`bear` and :meth:`go`, in this order.
+
+    Where :func:`can_wait`, it may be born before anybody knows what it is to become. Nobody waits until it is its program: a wake-up at that
+    moment would take the processor from it.
 
     Its streams are pipes made here, in the jail, so that no descriptor of the host's ever gets into its hands.
 
     :param door: a descriptor of the first payload's user namespace, or None for the first, which is born into its own.
     :param sysctls: a descriptor of ``/proc/sys``, through which that namespace's own bounds can be written.
     :ivar door: its own namespace, for the next payload. Kept from its birth: later it may have gone into another, which it made.
-    :ivar late: whether it was killed because it did not become its program in time.
-    :ivar pid: inside the jail; 0 before :meth:`start`.
-    :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`start`.
+    :ivar idmap: that namespace's map, once it is born.
+    :ivar pid: inside the jail; 0 before :meth:`bear`.
+    :ivar into: the init's end of its standard input, or -1; ``out`` and ``err`` of its outputs. The caller's after :meth:`go`.
+    :ivar up: hangs up when it is its program, or has given up.
     """
 
-    def __init__(self, command: Command, door: int | None, sysctls: int) -> None:
-        self._command, self.door, self.late = command, door, False
+    def __init__(self, door: int | None, sysctls: int) -> None:
+        self.door = door
+        self.idmap: IdMap | None = None
+        self._owner = 0, 0
         # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
-        self._up, self._silence = os.pipe2(os.O_CLOEXEC)
+        self.up, self._silence = os.pipe2(os.O_CLOEXEC)
         self._wait, self._go = os.pipe2(os.O_CLOEXEC)
         self.out, self._stdout = os.pipe2(os.O_CLOEXEC)
         self.err, self._stderr = os.pipe2(os.O_CLOEXEC)
-        self._stdin, self.into = os.pipe2(os.O_CLOEXEC) if command.stdin else (os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), -1)
-        self._child = Child(_calls(command, self._wait, (self._stdin, self._stdout, self._stderr), door, sysctls))
+        self._stdin, self.into = os.pipe2(os.O_CLOEXEC)
+        self._child = Child(_first_calls(self._wait, (self._stdout, self._stderr), door, sysctls))
 
     @property
     def pid(self) -> int:
         return self._child.pid
 
-    def start(self, groups: Sequence[int]) -> Failed | None:
-        """Bear it and let it go.
+    def order(self, command: Command) -> Failed | None:
+        """Write down what it is to do.
 
+        :return: why it cannot be told.
+        """
+        # Programs reopen /dev/stdout; for that the pipe has to be theirs.
+        self._owner = idmap.outside(command.idmap.uids, command.uid), idmap.outside(command.idmap.gids, command.gid)
+        if not command.stdin:
+            self._close(self._stdin, self.into)
+            self._stdin = self.into = -1
+        try:
+            self._child.add(_last_calls(command, self._stdin))
+        except OSError as error:
+            return self._refused("write down its system calls", error)
+        return None
+
+    def bear(self, maps: IdMap, proc: str, groups: Sequence[int] = ()) -> Failed | None:
+        """Bear it, and give its user namespace a map where that is its own.
+
+        :param proc: the ``/proc`` of its pid namespace.
         :param groups: descriptors of the control groups' cgroup.procs that it joins.
-        :return: why there is none.
+        :return: why it was not born.
         """
         step = "start the payload (clone)"
         first = self.door is None
@@ -72,55 +96,52 @@ class Payload:
                 step = "join the control groups"
                 for group in groups:
                     os.write(group, str(self.pid).encode())
-                idmaps = self._command.idmap
                 if first:
                     step = "map the user namespace"
-                    idmap.write(self.pid, idmaps)
-                    self.door = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+                    idmap.write(self.pid, maps, proc)
+                    self.door = os.open(f"{proc}/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
-            # Programs reopen /dev/stdout; for that the pipe has to be theirs.
-            owner = idmap.outside(idmaps.uids, self._command.uid), idmap.outside(idmaps.gids, self._command.gid)
-            for fd in (self._stdout, self._stderr, *((self._stdin,) if self._command.stdin else ())):
-                os.fchown(fd, *owner)
-            os.write(self._go, b"\0")
         except OSError as error:
-            if self.pid:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-            self.close()
-            return Failed(step, error.errno or 0)
+            return self._refused(step, error)
+        self.idmap = maps
         return None
 
-    def executed(self, wanted: int) -> Failed | None:
-        """Wait until it is its program: as long as that is given, for whoever has its uid in the jail can stop it on its way.
+    def go(self) -> Failed | None:
+        """Let it begin.
 
-        :param wanted: a socket; when its peer is gone nobody waits any more.
-        :return: why it is not; it is reaped then. One that was killed is for the caller to reap, as a program that was.
+        :return: why it did not.
         """
-        os.close(self._silence)
-        self._silence = -1
-        poll = select.poll()
-        poll.register(self._up, 0)
-        # Of a socket, too, the end alone: what is asked meanwhile waits.
-        poll.register(wanted, 0)
-        seconds = None if self._command.timeout is None else self._command.timeout + self._command.grace
-        come = [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
-        if self._up not in come:
-            self.late = not come
+        try:
+            for fd in (self._stdout, self._stderr, *((self._stdin,) if self._stdin >= 0 else ())):
+                os.fchown(fd, *self._owner)
+            os.write(self._go, b"\0")
+        except OSError as error:
+            return self._refused("let the payload begin", error)
+        self._close(self._wait, self._go, self._silence, self._stdin, self._stdout, self._stderr)
+        self._wait = self._go = self._silence = self._stdin = self._stdout = self._stderr = -1
+        return None
+
+    def _refused(self, step: str, error: OSError) -> Failed:
+        self.discard()
+        return Failed(step, error.errno or 0)
+
+    def discard(self) -> None:
+        """Kill one that waits for its order, and close its streams."""
+        if self.pid:
             os.kill(self.pid, signal.SIGKILL)
-            os.read(self._up, 1)
-        failure = self._child.failure()
-        if failure is None:
-            self._close(self._up, self._wait, self._go, self._stdin, self._stdout, self._stderr)
-            return None
-        os.waitpid(self.pid, 0)
+            os.waitpid(self.pid, 0)
+        self._close(self._wait, self._go, self._silence, self._stdin, self._stdout, self._stderr, self.into, self.out, self.err)
         self.close()
-        return Failed(failure[0].step, failure[1])
+
+    def failure(self) -> Failed | None:
+        """Why it did not become its program; None for one that did, or that was killed before. To be asked once it has ended."""
+        failure = self._child.failure()
+        return failure and Failed(failure[0].step, failure[1])
 
     def close(self) -> None:
-        """Close every stream of one that did not become its program."""
-        self._close(self._up, self._silence, self._wait, self._go, self._stdin, self._stdout, self._stderr, self.into, self.out, self.err)
+        """Close what is not the caller's by then."""
+        self._close(self.up)
 
     def _close(self, *fds: int) -> None:
         for fd in fds:
@@ -128,9 +149,13 @@ class Payload:
                 os.close(fd)
 
 
-def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: int | None, sysctls: int) -> list[Call]:
-    argv = tuple(os.fsencode(argument) for argument in command.argv)
-    env = tuple(os.fsencode(f"{name}={value}") for name, value in command.env.items())
+def can_wait() -> bool:
+    """Whether a child that was born can still be told what to do: only one that shares our memory hears it."""
+    return prepare() is not None
+
+
+def _first_calls(wait: int, outputs: tuple[int, int], door: int | None, sysctls: int) -> list[Call]:
+    """What every payload does, whatever it becomes."""
     # Bytes of its own for the kernel to write to: those of a literal may be anybody's.
     calls = [Call("wait for its order", "read", (wait, bytes(bytearray(8)), 1)), Call("begin a session", "setsid")]
     if door is None:
@@ -145,7 +170,24 @@ def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: int |
     calls.append(Call("drop CAP_SYS_RESOURCE", "prctl", (syscall.PR_CAPBSET_DROP, capability.SYS_RESOURCE, 0, 0, 0)))
     # What one jail keeps in its session's keyring is not for the next. Best effort, see kernel.keyring.
     calls.append(Call("join a keyring", "keyctl", (JOIN_SESSION_KEYRING, 0), may_fail=True))
-    calls += [Call("take its standard streams", "dup3", (fd, number, 0)) for number, fd in enumerate(stdio)]
+    calls += [Call("take its standard streams", "dup3", (fd, number, 0)) for number, fd in enumerate(outputs, 1)]
+    calls.append(Call("give up new privileges", "prctl", (syscall.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
+    calls.append(Call("set the umask", "umask", (0o022,)))
+    # The init's handler is code of Python's, and this is the init's memory: until execve(2) it would run here too, for a signal that waits.
+    calls.append(Call("reset SIGCHLD", "rt_sigaction", (signal.SIGCHLD, _DEFAULT_ACTION, 0, 8)))
+    calls.append(Call("unblock signals", "rt_sigprocmask", (signal.SIG_SETMASK, bytes(8), 0, 8)))
+    return calls
+
+
+def _last_calls(command: Command, stdin: int) -> list[Call]:
+    """What depends on the program."""
+    argv = tuple(os.fsencode(argument) for argument in command.argv)
+    env = tuple(os.fsencode(f"{name}={value}") for name, value in command.env.items())
+    if command.stdin:
+        calls = [Call("take its standard input", "dup3", (stdin, 0, 0))]
+    else:
+        # The lowest number is free, and so what is opened next takes it (open(2)).
+        calls = [Call(_NULL, "close", (0,)), Call(_NULL, "openat", (0, b"/dev/null", os.O_RDWR))]
     for number, soft, hard in command.rlimits:
         most = resource.getrlimit(number)[1]
         hard = hard if most == resource.RLIM_INFINITY else min(hard, most)
@@ -154,11 +196,6 @@ def _calls(command: Command, wait: int, stdio: tuple[int, int, int], door: int |
     if command.idmap.setgroups:
         calls.append(Call(who, "setgroups", (len(command.groups), struct.pack(f"={len(command.groups)}I", *command.groups))))
     calls += [Call(who, "setresgid", (command.gid,) * 3), Call(who, "setresuid", (command.uid,) * 3)]
-    calls.append(Call("give up new privileges", "prctl", (syscall.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
     calls.append(Call(f"enter the working directory {command.workdir}", "chdir", (os.fsencode(command.workdir),)))
-    calls.append(Call("set the umask", "umask", (0o022,)))
-    # The init's handler is code of Python's, and this is the init's memory: until execve(2) it would run here too, for a signal that waits.
-    calls.append(Call("reset SIGCHLD", "rt_sigaction", (signal.SIGCHLD, _DEFAULT_ACTION, 0, 8)))
-    calls.append(Call("unblock signals", "rt_sigprocmask", (signal.SIG_SETMASK, bytes(8), 0, 8)))
     calls += [Call(EXECUTE, "execve", (os.fsencode(program), argv, env), may_fail=True) for program in command.programs]
     return calls

@@ -24,6 +24,7 @@ from pytest_nsjail.jail.steps import (
     Unshare,
 )
 from pytest_nsjail.kernel import syscall
+from pytest_nsjail.kernel.layer_scan import scan, stamps
 from pytest_nsjail.kernel.loopback import loopback_up
 from pytest_nsjail.kernel.mounts import (
     MOUNT_ATTR_NODEV,
@@ -55,7 +56,9 @@ _NAMESPACES = {
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
 # Made in the layer before it lies over an image, so that a symlink of the image's in their place leads nobody anywhere (CVE-2026-47766).
-_FURNITURE = ("upper/dev", "upper/proc", "upper/tmp")
+_MADE = ("/dev", "/proc", "/tmp")
+# What of a fresh layer no mount covers.
+_WRITABLE = (".", "tmp")
 
 
 class Site:
@@ -66,7 +69,8 @@ class Site:
     :ivar made: paths inside the root that are mount points of the jail's own.
     :ivar bounded: where a tmpfs with a declared size lies.
     :ivar upper: a descriptor of the throwaway layer.
-    :ivar lower: a descriptor of the image.
+    :ivar lower: a descriptor of the image; before there is one, of the layer itself.
+    :ivar proc: where the jail's own ``/proc`` is at this moment.
     :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
     """
 
@@ -76,8 +80,19 @@ class Site:
         self.upper = -1
         self.lower = -1
         self.sysctls = -1
-        self.made = ["/dev", "/proc", "/tmp"]
+        self.proc = ""
+        self.made = list(_MADE)
         self.bounded: list[str] = []
+        self._stamps: list[tuple[int, int] | None] = []
+
+    def changed(self) -> list[tuple[str, str]]:
+        """What is in the layer that its program has put there, see :func:`pytest_nsjail.kernel.layer_scan.scan`.
+
+        :raises OSError: where a directory cannot be read.
+        """
+        if self._stamps and stamps(self.upper, _WRITABLE) == self._stamps:
+            return []
+        return scan(self.upper, self.lower, self.made)
 
     def perform(self, step: Step) -> None:
         """Do one step.
@@ -93,13 +108,14 @@ class Site:
             case Stage(directory):
                 mount("nsjail", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
                 self.stage = directory
-                for name in ("upper", "work", "root", "dev", "proc", *_FURNITURE):
+                for name in ("upper", "work", "root", "dev", "proc", *(f"upper{path}" for path in _MADE)):
                     os.mkdir(f"{directory}/{name}")
                 os.chmod(f"{directory}/upper/tmp", 0o1777)
-                self.upper = os.open(f"{directory}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.upper = self.lower = os.open(f"{directory}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             case Proc():
-                mount("proc", f"{self.stage}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-                self.sysctls = os.open(f"{self.stage}/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.proc = f"{self.stage}/proc"
+                mount("proc", self.proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+                self.sysctls = os.open(f"{self.proc}/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case ProtectProc(names):
                 # With them the init's own, the oom_score_adj above all, which are the uid's too.
                 for name in (*names, "1"):
@@ -114,6 +130,7 @@ class Site:
             case Furnish():
                 for name in ("dev", "proc"):
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
+                self.proc = f"{self.stage}/root/proc"
             case BindPath(source, target, writable, identity):
                 found = os.stat(source)
                 if (found.st_dev, found.st_ino) != tuple(identity):
@@ -144,7 +161,11 @@ class Site:
         # Relative, so that no ':' or ',' of the host's path meets the option parser: the image by the working directory.
         os.chdir(lower)
         self.lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.chmod(f"{self.stage}/upper", stat.S_IMODE(os.stat(".").st_mode))
+        image = os.stat(".")
+        os.chmod(f"{self.stage}/upper", stat.S_IMODE(image.st_mode))
+        # A time long gone: whatever is written gives them another, however coarse the clock of the file system is.
+        for name in _WRITABLE:
+            os.utime(f"{self.stage}/upper/{name}", ns=(image.st_mtime_ns, image.st_mtime_ns))
         # The work directory's name holds no user's letters either: the stage is reached through a descriptor.
         stage = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         options = f"lowerdir=.,upperdir=/proc/self/fd/{stage}/upper,workdir=/proc/self/fd/{stage}/work,index=off,metacopy=off"
@@ -176,12 +197,15 @@ class Site:
                 os.close(attached)
 
     def _pivot(self) -> None:
+        if self.made == [*_MADE]:
+            self._stamps = stamps(self.upper, _WRITABLE)
         os.close(self.root)
         os.chdir(f"{self.stage}/root")
         syscall.pivot_root(".", ".")
         # The old root lies on the new one now; only detached does it go while it is in use (pivot_root(2), "pivot_root(".", ".")").
         umount(".")
         os.chdir("/")
+        self.proc = "/proc"
 
 
 def _make_devices(directory: str) -> None:

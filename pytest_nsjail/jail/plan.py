@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pytest_nsjail.jail.steps import (
@@ -52,6 +52,11 @@ def base(world: World, network: str) -> tuple[Step, ...]:
         *((Loopback(),) if own_network else ()),
         *((ProtectProc(world.protected),) if world.protected else ()),
     )
+
+
+def repeatable(steps: Iterable[Step]) -> bool:
+    """Whether these steps mean the same when they are done later, or sooner: what a bind shows may be replaced on the host."""
+    return not any(isinstance(step, (BindPath, BindDevice)) for step in steps)
 
 
 def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, tuple[int, int]]) -> tuple[Step, ...]:

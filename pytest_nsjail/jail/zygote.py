@@ -18,13 +18,13 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
 from typing import NoReturn
 
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.init import Init
-from pytest_nsjail.jail.steps import Step, decode
+from pytest_nsjail.jail.steps import decode
 from pytest_nsjail.kernel import cgroup, keyring, mounts, spawn, syscall
+from pytest_nsjail.kernel.idmap import IdMap
 
 
 def main(fd: int) -> NoReturn:
@@ -120,19 +120,20 @@ class _Zygote:
                 if asked is None:
                     os._exit(0)
                 with socket.socket(fileno=asked.fds[0]) as theirs:
-                    self._prepare([decode(step) for step in asked.body["base"]], theirs, own_pids, (woken, wake))
+                    idmap = asked.body["idmap"]
+                    init = Init(theirs, [decode(step) for step in asked.body["steps"]], IdMap.decode(idmap) if idmap else None)
+                    self._prepare(init, theirs, own_pids, (woken, wake))
 
-    def _prepare(self, base: Sequence[Step], theirs: socket.socket, own_pids: int, inherited: tuple[int, int]) -> None:
+    def _prepare(self, init: Init, theirs: socket.socket, own_pids: int, inherited: tuple[int, int]) -> None:
         """Fork one more init, PID 1 of its own namespace, with the socket that came with the order."""
         try:
             syscall.unshare(syscall.CLONE_NEWPID)
             try:
-                init = os.fork()
-                if init == 0:
+                if os.fork() == 0:
                     signal.set_wakeup_fd(-1)
                     for fd in (*inherited, own_pids, self._sock.detach()):
                         os.close(fd)
-                    Init(theirs, base).serve()
+                    init.serve()
             finally:
                 # Otherwise the next child would be born into this jail.
                 syscall.setns(own_pids, syscall.CLONE_NEWPID)

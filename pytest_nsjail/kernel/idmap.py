@@ -24,6 +24,12 @@ class IdMap(NamedTuple):
     gids: tuple[Range, ...]
     setgroups: bool
 
+    @classmethod
+    def decode(cls, encoded: tuple[list[list[int]], list[list[int]], bool]) -> IdMap:
+        """From JSON, where tuples became lists."""
+        uids, gids, setgroups = encoded
+        return cls(tuple(Range(*one) for one in uids), tuple(Range(*one) for one in gids), setgroups)
+
 
 def own(kind: str = "uid") -> tuple[Range, ...]:
     """This process's own map, ``uid`` or ``gid``."""

@@ -76,6 +76,12 @@ def is_opaque(directory: int) -> bool:
     return any(_attribute(directory, name) == b"y" for name in _OPAQUE)
 
 
+def stamps(upper: int, directories: Collection[str]) -> list[tuple[int, int] | None]:
+    """When these directories of a layer changed last: where they are all that it has, whatever is written to it changes one of them."""
+    found = (lstat(path, upper) for path in directories)
+    return [status and (status.st_mtime_ns, status.st_ctime_ns) for status in found]
+
+
 def scan(upper: int, lower: int | str, ignore: Collection[str]) -> list[tuple[str, str]]:
     """Every path that differs from the lower directory, sorted, with ``added``, ``modified`` or ``deleted``.
 

@@ -1,4 +1,4 @@
-"""What of /proc is not a process's own, and yet writable."""
+"""What of /proc is not a process's own."""
 
 from __future__ import annotations
 
@@ -20,6 +20,25 @@ def writable_by_root(proc: str = "/proc") -> tuple[str, ...]:
             if entry.name in _ALWAYS or _writable(entry):
                 found.append(entry.name)
     return tuple(sorted(found))
+
+
+def number_next(sysctls: int, pid: int) -> None:
+    """Have the next process of this pid namespace numbered ``pid`` where that is free (ns_last_pid, Documentation/admin-guide/sysctl/kernel.rst).
+
+    Best effort: a kernel without CONFIG_CHECKPOINT_RESTORE goes on counting.
+
+    :param sysctls: a descriptor of ``/proc/sys``.
+    """
+    try:
+        fd = os.open("kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC, dir_fd=sysctls)
+    except OSError:
+        return
+    try:
+        os.write(fd, str(pid - 1).encode())
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def _writable(entry: os.DirEntry[str]) -> bool:

@@ -69,27 +69,40 @@ class Call(NamedTuple):
 # A row: the number, six arguments, the result, and whether it may fail.
 _ROW = struct.Struct("=9q")
 _RESULT, _MAY_FAIL = 7, 8
+_END = _ROW.pack(-1, *[0] * 8)
+# Of the table, in bytes; what nobody writes to takes no memory.
+_ROOM = 1 << 20
 
 
 class Child:
     """A child that walks through its calls, once it is born.
 
     :ivar pid: its process id; 0 before.
-    :raises OSError: ENOSYS for a machine whose call numbers are not known here.
+    :raises OSError: as :meth:`add`.
     """
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.pid = 0
-        known = numbers()
-        self._calls = calls
+        self._calls: list[Call] = []
         self._kept: list[bytes] = []
         # Shared, so that the results are seen here even from a child with memory of its own.
-        self._table = mmap.mmap(-1, _ROW.size * (len(calls) + 1))
-        for place, call in enumerate(calls):
+        self._table = mmap.mmap(-1, _ROOM)
+        self.add(calls)
+
+    def add(self, calls: Sequence[Call]) -> None:
+        """More calls, behind the others: before it is born or, where it shares our memory, while one of those keeps it waiting.
+
+        :raises OSError: ENOSYS for a machine whose call numbers are not known here, E2BIG for more than any child has to do.
+        """
+        known = numbers()
+        for place, call in enumerate(calls, len(self._calls)):
             arguments = [argument if isinstance(argument, int) else self._place(argument) for argument in call.arguments]
             arguments += [0] * (6 - len(arguments))
+            if (place + 2) * _ROW.size > _ROOM:
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
             _ROW.pack_into(self._table, place * _ROW.size, known[call.name], *arguments, _UNTOUCHED, call.may_fail)
-        _ROW.pack_into(self._table, len(calls) * _ROW.size, -1, *[0] * 8)
+        self._calls += calls
+        self._table[len(self._calls) * _ROW.size : (len(self._calls) + 1) * _ROW.size] = _END
 
     def _place(self, argument: bytes | tuple[bytes, ...]) -> int:
         """The address of an argument in memory, where it stays as long as this object."""

@@ -186,7 +186,7 @@ class Runtime:
             name = str(next(self._numbers))
             world = self._launcher.world
             # First the keeper, which outlives us, and then what it must remove if we are killed.
-            handle = Handle(self._launcher.prepare(spec.network))
+            handle = Handle(self._launcher.prepare(spec.network, plan(spec, image.rootfs.path, world, sources), identity.idmap))
             bounds: Bounds | None = None
             doors: list[int] = []
             try:
@@ -194,7 +194,7 @@ class Runtime:
                 main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
-                handle.run(1, main, spec.stdin, steps=plan(spec, image.rootfs.path, world, sources), doors=doors)
+                handle.run(1, main, spec.stdin, doors=doors)
             except BaseException:
                 handle.close()
                 if bounds and bounds.group:

@@ -17,7 +17,7 @@ def main() -> None:
         directory = Path(name)
         for part in ("start", "build"):
             (directory / part).mkdir()
-        print(f"\n## A static program that does nothing, {start.ROUNDS} interleaved rounds\n")
+        print(f"\n## A static program that does nothing, linked with musl, {start.ROUNDS} interleaved rounds\n")
         print(start.measured(directory / "start"), flush=True)
         print(f"\n## Building, {build.ROUNDS} rounds\n")
         print(build.measured(directory / "build", start.compiled(directory / "build")), flush=True)

@@ -420,3 +420,14 @@ def test_a_device_in_a_bound_directory_is_dead(sh):
 def test_an_image_keeps_the_declared_modes(runtime: Runtime):
     image = runtime.image(Elf("/bin/busybox"), Text("/secret", "x", mode=0o600), Directory("/closed", mode=0o700))
     assert runtime.run(["/bin/busybox", "stat", "-c", "%a", "/secret", "/closed"], image=image).stdout == "600\n700\n"
+
+
+@pytest.mark.parametrize(("script", "told"), [
+    ("echo >/new", ["/new"]), ("echo >/tmp/new", ["/tmp/new"]), ("echo >>/data/changed", ["/data/changed"]), ("rm /data/gone", ["/data/gone"]),
+    ("mkdir -p /data/a/b", ["/data/a", "/data/a/b"]), ("rmdir /tmp && echo >/tmp", ["/tmp"]),
+    ("touch -r / /mark; echo >/new; touch -r /mark /; rm /mark", ["/new"]),
+])
+def test_whatever_is_written_at_once_is_seen(sh, script, told):
+    for _ in range(5):
+        changes = sh(script).changes
+        assert sorted([*changes.added, *changes.modified, *changes.deleted]) == told

@@ -87,7 +87,8 @@ woken, wake = os.pipe2(os.O_NONBLOCK)
 signal.set_wakeup_fd(wake)
 signal.signal(signal.SIGCHLD, lambda *_: None)
 go, give = os.pipe()
-payload = Payload(REHEARSAL, None, 0)
+payload = Payload(None, 0)
+payload.order(REHEARSAL)
 signals = [call for call in payload._child._calls if call.name.startswith("rt_sig")]
 up, silence = os.pipe2(os.O_CLOEXEC)
 child = Child([Call("wait", "read", (go, bytes(bytearray(8)), 1)), *signals, execute("/bin/sleep", "sleep", "60")])
@@ -103,3 +104,27 @@ except BlockingIOError:
 os.kill(child.pid, signal.SIGKILL)
 """
     assert _run(way, body) == "nothing\n"
+
+
+def test_one_that_shares_our_memory_hears_what_is_added_while_it_waits():
+    body = """
+go, give = os.pipe2(os.O_CLOEXEC)
+read, write = os.pipe2(os.O_CLOEXEC)
+child = Child([Call("wait", "read", (go, bytes(bytearray(8)), 1))])
+child.bear(0, native=native)
+child.add([Call("stdout", "dup3", (write, 1, 0)), execute("/bin/sh", "sh", "-c", "echo heard")])
+os.write(give, b"x")
+os.waitpid(child.pid, 0)
+print(os.read(read, 100), child.failure())
+"""
+    assert _run("native", body) == "b'heard\\n' None\n"
+
+
+def test_more_calls_than_any_child_has_to_make_are_refused():
+    body = """
+try:
+    Child([Call("umask", "umask", (0,))] * 20_000)
+except OSError as error:
+    print(error.strerror)
+"""
+    assert _run("native", body) == "Argument list too long\n"
