@@ -23,12 +23,14 @@ from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
 from pytest_nsjail.resolve.program import program
 from pytest_nsjail.resolve.walk import Walker
+from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.jail import Jail, command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, check_program, check_sources, identify, root_view
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency, Directory
+from pytest_nsjail.spec.isolated import IsolatedSpec
 from pytest_nsjail.spec.jail import ImageSpec, JailSpec
 from pytest_nsjail.spec.limits import Limits
 from pytest_nsjail.spec.mount import Device, Mount
@@ -130,6 +132,17 @@ class Runtime:
         ))
         self._launcher.ahead()
         return jail
+
+    def cell(self, spec: IsolatedSpec, *, project: str, writable: Iterable[str]) -> Cell:
+        """A jail for a process that is forked from this one.
+
+        :param project: the directory that the test sees as it is and may write to; what it writes there is gone with the jail.
+        :param writable: directories of the host that stay writable, besides the declared ones.
+        :raises SpecError: for a declaration that cannot be meant here.
+        :raises SetupError: where the kernel refuses a step of making the jail.
+        :raises Unsupported: for what this host cannot give.
+        """
+        return Cell()
 
     def close(self) -> None:
         """End every jail, and remove from the store what nobody has asked for in a month."""
