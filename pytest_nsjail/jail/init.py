@@ -30,6 +30,8 @@ from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.procfs import number_next
 
+# In the order in which they are told.
+DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
 # At the most; a test may hold a jail that has ended, and look at it later.
 _LINGER_MS = 20
 
@@ -37,11 +39,12 @@ _LINGER_MS = 20
 class Init:
     """The loop."""
 
-    def __init__(self, sock: socket.socket, ahead: Sequence[Step], idmap: IdMap | None) -> None:
+    def __init__(self, sock: socket.socket, ahead: Sequence[Step], idmap: IdMap | None, *, opened: bool) -> None:
         self._sock = sock
         self._site = Site()
         self._ahead = ahead
         self._idmap = idmap
+        self._opened = opened
         self._waiting: Payload | None = None
         self._runs: dict[int, Run] = {}
         self._payloads: dict[int, Payload] = {}
@@ -62,7 +65,10 @@ class Init:
                 os._exit(0)
             self._rehearse()
             self._bear_ahead()
-            self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
+            if self._opened and self._idmap:
+                self._open(self._idmap)
+            else:
+                self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
             woken = self._wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
@@ -152,6 +158,14 @@ class Init:
                     self._tell({**failure, "number": body["number"]})
                     os._exit(0)
                 self._run(body["number"], Command.decode(body["command"]), asked.fds)
+            case "open":
+                failure = self._perform([decode(step) for step in body["steps"]])
+                if failure is not None:
+                    self._tell(failure)
+                    os._exit(0)
+                self._open(IdMap.decode(body["idmap"]))
+            case "finish":
+                self._finish()
             case "signal":
                 if run := self._runs.get(body["number"]):
                     os.kill(run.pid, body["signal"])
@@ -220,6 +234,38 @@ class Init:
         self._tell({"event": "failed", "number": number, "step": failure.step, "errno": failure.errno, "path": command.programs[0]})
         if last:
             os._exit(0)
+
+    def _open(self, idmap: IdMap) -> None:
+        """Let a process of pytest's own in: tell the namespaces, and for who it is to be one that a payload was born into."""
+        payload, self._waiting = self._waiting, None
+        if payload is not None and payload.idmap != idmap:
+            payload.discard()
+            payload = None
+        if payload is None:
+            payload = Payload(None, self._site.sysctls)
+            if failure := payload.bear(idmap, self._site.proc):
+                self._tell({"event": "failed", "step": failure.step, "errno": failure.errno, "path": ""})
+                os._exit(0)
+        assert payload.door is not None
+        self._door = payload.door
+        payload.discard()
+        # Who comes in is number 2, as a program would be.
+        number_next(self._site.sysctls, payload.pid)
+        doors = [*(os.open(f"{self._site.proc}/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in DOORS), self._door]
+        self._settle()
+        self._tell({"event": "prepared", "born": False}, doors)
+        for door in doors:
+            os.close(door)
+
+    def _finish(self) -> NoReturn:
+        """Who came in has ended: tell who is left and what was written, and end."""
+        if not processes.alone():
+            self._kill_the_rest()
+        changed = self._site.changed()
+        _make_way()
+        self._tell({"event": "finished", "changes": changed}, [self._site.upper] if changed else ())
+        _linger(self._sock)
+        os._exit(0)
 
     def _settle(self) -> None:
         """Let go of what was the host's: the standard streams become the jail's own null device."""
@@ -310,6 +356,9 @@ class Init:
             return
         if watched is not None and processes.tasks() + 1 >= watched:
             main.exceeded["processes"] = "watch"
+        self._kill_the_rest()
+
+    def _kill_the_rest(self) -> None:
         for process in processes.seen():
             try:
                 self._tell({"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)

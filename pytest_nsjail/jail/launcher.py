@@ -29,18 +29,37 @@ class Prepared(NamedTuple):
     :param sock: to it; whoever has it owns it.
     :param steps: what of the plan it has still to do.
     :param host_pid: of the payload, where that is born and waits too; else 0.
+    :param doors: where it was opened for a process of pytest's own, descriptors of its namespaces in the order of :data:`pytest_nsjail.jail.init.DOORS`,
+        and of the user namespace of who comes in; whoever has them closes them.
     """
 
     sock: socket.socket
     steps: tuple[Step, ...]
     host_pid: int
+    doors: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Give it up: the init ends."""
+        self.sock.close()
+        for door in self.doors:
+            os.close(door)
+
+
+class _Wish(NamedTuple):
+    """What a spare may do before it is asked."""
+
+    steps: tuple[Step, ...]
+    opened: bool
+
+
+_BASE = _Wish((), False)
 
 
 class _Ordered(NamedTuple):
-    """An init that will be prepared: the socket to it, and what of a plan it does before it is asked."""
+    """An init that will be prepared: the socket to it, and what it does before it is asked."""
 
     sock: socket.socket
-    steps: tuple[Step, ...]
+    wish: _Wish
 
 
 class Launcher:
@@ -67,30 +86,33 @@ class Launcher:
         self._sock: socket.socket | None = None
         self._said = -1
         self._spares: list[_Ordered] = []
-        self._last: tuple[Step, ...] | None = None
-        self._expected: tuple[Step, ...] = ()
+        self._last: _Wish | None = None
+        self._expected: _Wish | None = None
         self._idmap: idmap.IdMap | None = None
         self._owner = os.getpid()
         self._lock = threading.RLock()
 
-    def prepare(self, network: str, steps: tuple[Step, ...], ids: idmap.IdMap) -> Prepared:
+    def prepare(self, network: str, steps: tuple[Step, ...], ids: idmap.IdMap, *, opened: bool = False) -> Prepared:
         """An init for a jail.
 
         One that was killed from outside while it waited is replaced, and so is its zygote; once.
 
         :param steps: the jail's plan.
         :param ids: the payload's map; the next one is expected to have it, too.
+        :param opened: whether it is for a process of pytest's own, and not for a program.
         :raises SetupError: where the zygote cannot be started, or the kernel refuses a step.
         """
         with self._lock:
-            self._expected = steps if steps == self._last and network == "none" and repeatable(steps) else ()
-            self._last, self._idmap = steps, ids
-            ordered, ready = self._await(network, steps)
+            wish = _Wish(steps, opened)
+            self._expected = wish if wish == self._last and network == "none" and repeatable(steps) else None
+            self._last, self._idmap = wish, ids
+            ordered, ready = self._await(network, wish, ids)
             if ready is None:
                 ordered.sock.close()
-                ordered, ready = self._await(network, steps)
+                ordered, ready = self._await(network, wish, ids)
         if ready is not None and ready.body["event"] == "prepared":
-            return Prepared(ordered.sock, steps[len(ordered.steps):], ready.pid if ready.body["born"] else 0)
+            rest = () if opened else steps[len(ordered.wish.steps):]
+            return Prepared(ordered.sock, rest, ready.pid if ready.body["born"] else 0, tuple(ready.fds))
         ordered.sock.close()
         if ready is None:
             raise SetupError("the jail's init died while it was made")
@@ -103,48 +125,59 @@ class Launcher:
         with self._lock:
             if self._sock is None:
                 return
-            wanted = [self._expected, ()] if self._expected else [()]
-            for spare in [spare for spare in self._spares if spare.steps not in wanted]:
+            wanted = [self._expected, _BASE] if self._expected else [_BASE]
+            for spare in [spare for spare in self._spares if spare.wish not in wanted]:
                 self._spares.remove(spare)
                 spare.sock.close()
-            self._spares += [self._order("none", steps) for steps in wanted if not any(spare.steps == steps for spare in self._spares)]
+            self._spares += [self._order("none", wish) for wish in wanted if not any(spare.wish == wish for spare in self._spares)]
 
-    def _await(self, network: str, steps: tuple[Step, ...]) -> tuple[_Ordered, wire.Received | None]:
-        ordered = self._take(network, steps)
+    def disown(self) -> None:
+        """In a forked child: leave the spares to the parent. What the child orders itself is its own."""
+        for spare in self._spares:
+            spare.sock.close()
+        self._spares.clear()
+        self._expected = None
+
+    def _await(self, network: str, wish: _Wish, ids: idmap.IdMap) -> tuple[_Ordered, wire.Received | None]:
+        ordered = self._take(network, wish)
         try:
-            return ordered, wire.receive(ordered.sock)
+            ready = wire.receive(ordered.sock)
+            if wish.opened and not ordered.wish.opened and ready is not None and ready.body["event"] == "prepared":
+                wire.send(ordered.sock, {"do": "open", "steps": [encode(step) for step in wish.steps], "idmap": ids})
+                ready = wire.receive(ordered.sock)
+            return ordered, ready
         except BaseException:
             ordered.sock.close()
             raise
 
-    def _take(self, network: str, steps: tuple[Step, ...]) -> _Ordered:
+    def _take(self, network: str, wish: _Wish) -> _Ordered:
         if self._sock is not None and _hung_up(self._sock):
             # What a spare said before it died with the zygote is still to be read, and no longer so.
             self.close()
         if self._sock is None:
             self._start()
-        # The one with the plan before the one without.
-        for wanted in (steps, ()) if network == "none" else ():
-            for spare in [spare for spare in self._spares if spare.steps == wanted]:
+        # The one that has done it all before the one that has not.
+        for wanted in (wish, _BASE) if network == "none" else ():
+            for spare in [spare for spare in self._spares if spare.wish == wanted]:
                 self._spares.remove(spare)
                 # One that was killed while it waited may have said before that it is prepared.
                 if not _hung_up(spare.sock):
                     return spare
                 spare.sock.close()
-        return self._order(network, ())
+        return self._order(network, _BASE)
 
-    def _order(self, network: str, steps: tuple[Step, ...]) -> _Ordered:
+    def _order(self, network: str, wish: _Wish) -> _Ordered:
         assert self._sock is not None
         ours, theirs = wire.pair()
         ours.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
         with theirs:
             try:
-                ahead = [encode(step) for step in (*base(self.world, network), *steps)]
-                wire.send(self._sock, {"steps": ahead, "idmap": self._idmap}, [theirs.fileno()])
+                ahead = [encode(step) for step in (*base(self.world, network), *wish.steps)]
+                wire.send(self._sock, {"steps": ahead, "idmap": self._idmap, "opened": wish.opened}, [theirs.fileno()])
             except BrokenPipeError:
                 # The zygote is gone: whoever listens on ours hears the end of file.
                 pass
-        return _Ordered(ours, steps)
+        return _Ordered(ours, wish)
 
     def _start(self) -> None:
         ours, theirs = wire.pair()

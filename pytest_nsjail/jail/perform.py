@@ -6,12 +6,14 @@ import errno
 import os
 import stat
 
+from pytest_nsjail.jail.host_root import host_root
 from pytest_nsjail.jail.steps import (
     BindDevice,
     BindPath,
     Devices,
     Furnish,
     Hostname,
+    HostRoot,
     Loopback,
     MountTmpfs,
     Overlay,
@@ -90,7 +92,7 @@ class Site:
 
         :raises OSError: where a directory cannot be read.
         """
-        if self._stamps and stamps(self.upper, _WRITABLE) == self._stamps:
+        if self._stamps and stamps(self.upper, _WRITABLE[: len(self._stamps)]) == self._stamps:
             return []
         return scan(self.upper, self.lower, self.made)
 
@@ -127,6 +129,12 @@ class Site:
                 _open_ports(f"{self.stage}/proc/sys/net/ipv4")
             case Overlay(lower, userxattr):
                 self._overlay(lower, userxattr)
+            case HostRoot():
+                layer = host_root(self.stage, step)
+                self.proc = "/proc"
+                if layer:
+                    self.upper, self.lower, self.made = layer
+                    self._stamps = [] if self.made else stamps(self.upper, (".",))
             case Furnish():
                 for name in ("dev", "proc"):
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)

@@ -11,6 +11,7 @@ from pytest_nsjail.jail.steps import (
     Devices,
     Furnish,
     Hostname,
+    HostRoot,
     Loopback,
     MountTmpfs,
     Overlay,
@@ -52,6 +53,57 @@ def base(world: World, network: str) -> tuple[Step, ...]:
         *((Loopback(),) if own_network else ()),
         *((ProtectProc(world.protected),) if world.protected else ()),
     )
+
+
+class Surroundings(NamedTuple):
+    """What of the host an isolated test has to do with; every path absolute and without symlinks.
+
+    :param hidden: directories that are to be empty, with their modes.
+    :param needed: what the interpreter reads, wherever it lies.
+    :param writable: what stays the host's, and writable.
+    :param project: the directory that is copied on write.
+    """
+
+    hidden: tuple[tuple[str, int], ...]
+    needed: tuple[str, ...]
+    writable: tuple[str, ...]
+    project: str
+
+
+# Where a test finds its home directory, and what belongs to it (XDG Base Directory Specification 0.8).
+_HOME = "home"
+_XDG = {"XDG_CONFIG_HOME": ".config", "XDG_CACHE_HOME": ".cache", "XDG_DATA_HOME": ".local/share", "XDG_STATE_HOME": ".local/state"}
+
+
+def homes(around: Surroundings) -> dict[str, str]:
+    """The variables that say where a test's own directories are."""
+    place = next((path for path, _ in around.hidden if path == "/run"), around.hidden[0][0] if around.hidden else "")
+    if not place:
+        return {}
+    home = f"{place}/nsjail/{_HOME}"
+    return {"HOME": home, **{name: f"{home}/{path}" for name, path in _XDG.items()}, "XDG_RUNTIME_DIR": f"{place}/nsjail/runtime"}
+
+
+def isolated(around: Surroundings, world: World, *, hostname: str, uid: int, gid: int) -> tuple[Step, ...]:
+    """What remains to be done for an isolated test, whose root is the host's.
+
+    :param uid: who owns its home directory, as the zygote's user namespace numbers him; ``gid`` likewise.
+    """
+    hidden = [(path, mode) for path, mode in sorted(around.hidden) if not _below(path, [other for other, _ in around.hidden if other != path])]
+    project = "" if around.project == "/" else around.project
+    writable = [path for path in sorted(set(around.writable)) if not _below(path, [other for other in around.writable if other != path])]
+    places = [path for path, _ in hidden]
+    covered = [*writable, *([project] if project else [])]
+    needed = [path for path in sorted(set(around.needed)) if _below(path, places) and not _below(path, covered)]
+    needed = [path for path in needed if not _below(path, [other for other in needed if other != path])]
+    made = homes(around)
+    fresh = tuple((path, 0o700) for path in (made["HOME"], made["XDG_RUNTIME_DIR"])) if made else ()
+    shown = (*((path, False) for path in needed), *((path, True) for path in writable))
+    return HostRoot(tuple(hidden), shown, project, fresh, uid, gid, userxattr=not world.initial), Hostname(hostname)
+
+
+def _below(path: str, others: Iterable[str]) -> bool:
+    return any(path == other or path.startswith(other.rstrip("/") + "/") for other in others)
 
 
 def repeatable(steps: Iterable[Step]) -> bool:

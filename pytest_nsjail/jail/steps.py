@@ -52,6 +52,24 @@ class Overlay(NamedTuple):
     userxattr: bool
 
 
+class HostRoot(NamedTuple):
+    """The host's files as the root: read-only, but for what is hidden, shown all the same, or copied on write.
+
+    :param hidden: directories that an empty file system in memory lies on, with its mode; an outer one before an inner one.
+    :param shown: what is in sight all the same, each with whether it may be written.
+    :param project: the directory whose changes go to a throwaway layer; empty for none.
+    :param fresh: directories that are made in a hidden one, with their modes; ``uid`` and ``gid`` own them.
+    """
+
+    hidden: tuple[tuple[str, int], ...]
+    shown: tuple[tuple[str, bool], ...]
+    project: str
+    fresh: tuple[tuple[str, int], ...]
+    uid: int
+    gid: int
+    userxattr: bool
+
+
 class Furnish(NamedTuple):
     """``/dev`` and ``/proc``, prepared by then, into the root."""
 
@@ -96,11 +114,16 @@ class Hostname(NamedTuple):
     name: str
 
 
-Step = Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Furnish | BindPath | MountTmpfs | BindDevice | ReadOnlyRoot | Pivot | Hostname
+Step = (
+    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | HostRoot | Furnish | BindPath | MountTmpfs | BindDevice | ReadOnlyRoot | Pivot
+    | Hostname
+)
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
-    for kind in (Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Furnish, BindPath, MountTmpfs, BindDevice, ReadOnlyRoot, Pivot, Hostname)
+    for kind in (
+        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, HostRoot, Furnish, BindPath, MountTmpfs, BindDevice, ReadOnlyRoot, Pivot, Hostname,
+    )
 }
 
 
@@ -121,6 +144,9 @@ def describe(step: Step) -> str:
             return "the loopback interface up"
         case Overlay(lower, _):
             return f"an overlay over the image {lower}"
+        case HostRoot(hidden, _, project):
+            over = f", a throwaway layer over {project}" if project else ""
+            return f"the host's files read-only, {', '.join(path for path, _ in hidden)} empty{over}"
         case Furnish():
             return "/dev and /proc in the root"
         case BindPath(source, target, writable, _):

@@ -121,7 +121,7 @@ class _Zygote:
                     os._exit(0)
                 with socket.socket(fileno=asked.fds[0]) as theirs:
                     idmap = asked.body["idmap"]
-                    init = Init(theirs, [decode(step) for step in asked.body["steps"]], IdMap.decode(idmap) if idmap else None)
+                    init = Init(theirs, [decode(step) for step in asked.body["steps"]], IdMap.decode(idmap) if idmap else None, opened=asked.body["opened"])
                     self._prepare(init, theirs, own_pids, (woken, wake))
 
     def _prepare(self, init: Init, theirs: socket.socket, own_pids: int, inherited: tuple[int, int]) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from pytest_nsjail.errors import SetupError
+from pytest_nsjail.image.changes import Changes
+from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail import wire
+from pytest_nsjail.jail.bounds import Bounds
+from pytest_nsjail.jail.entry import Doors, Entered, fork, join, status
 from pytest_nsjail.jail.handle import Process
-from pytest_nsjail.jail.status import Exited, Signaled, Status
+from pytest_nsjail.jail.launcher import Prepared
+from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled, Status
+from pytest_nsjail.spec.limits import Limits
 
 
 class Ending(NamedTuple):
@@ -16,42 +25,117 @@ class Ending(NamedTuple):
 
     :param status: how.
     :param leftovers: processes that were still alive then; they are dead by now.
-    :param added: paths that it wrote outside its writable places; they are gone.
-    :param modified: paths there that it changed.
-    :param deleted: paths there that it removed.
+    :param project: the directory that it could write to.
+    :param changes: what it wrote there, by paths below the project; that is gone but for what is read from here.
     """
 
     status: Status
     leftovers: tuple[Process, ...]
-    added: tuple[str, ...]
-    modified: tuple[str, ...]
-    deleted: tuple[str, ...]
+    project: str
+    changes: Changes
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The paths that it made in the project, absolute."""
+        return tuple(self.project + path for path in self.changes.added)
+
+    @property
+    def modified(self) -> tuple[str, ...]:
+        """The files that it changed there."""
+        return tuple(self.project + path for path in self.changes.modified)
+
+    @property
+    def deleted(self) -> tuple[str, ...]:
+        """The paths that it removed there."""
+        return tuple(self.project + path for path in self.changes.deleted)
+
+    def read_bytes(self, path: str) -> bytes:
+        """What it left in a file of the project.
+
+        :param path: one of :attr:`added` or :attr:`modified`.
+        :raises NotWritten: for any other, and for what is no file.
+        """
+        return self.changes.read_bytes(path.removeprefix(self.project))
 
 
 class Cell:
     """A prepared jail for one forked child of this process.
 
+    :param prepared: its init, opened; owned from now on.
+    :param user: uid, gid and groups that the child takes; None: it stays who it is.
+    :param env: variables that the child gets.
+    :param project: the directory that it may write to, and whose changes are gone.
+    :param forked: called in the child, before anything else can be.
     :ivar channel: this side's end of a socket between the two, for :mod:`pytest_nsjail.jail.wire`; after :meth:`fork` each side has its own.
     :ivar pid: the child, as this process numbers it; 0 before :meth:`fork` and in the child.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, prepared: Prepared, *, privileged: bool, user: tuple[int, int, tuple[int, ...]] | None, env: Mapping[str, str], bounds: Bounds,
+        limits: Limits, project: str, forked: Callable[[], None],
+    ) -> None:
+        self._init = prepared.sock
+        self._doors: Doors | None = Doors(*prepared.doors)
+        self._privileged, self._user, self._env, self._bounds, self._limits, self._project = privileged, user, env, bounds, limits, project
+        self._forked = forked
         self.channel, self._theirs = wire.pair()
-        self.pid = 0
+        self._entered: Entered | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._entered.pid if self._entered else 0
 
     def fork(self) -> bool:
         """Fork this process into the jail.
 
         :return: True in the child.
-        :raises SetupError: where the jail refuses to be entered.
+        :raises SetupError: where the jail refuses to be entered; in this process alone.
         """
-        self.pid = os.fork()
-        if self.pid == 0:
+        assert self._doors is not None
+        here = os.getcwd()
+        groups = self._bounds.group.doors() if self._bounds.group else []
+        try:
+            self._entered = fork(self._doors, privileged=self._privileged, near=(self.channel, self._theirs))
+            if self._entered.pid == 0:
+                self._settle(here, groups)
+                return True
+        except OSError as error:
+            raise SetupError("fork into the jail", error.errno) from error
+        finally:
+            for group in groups:
+                os.close(group)
+            self._doors.close()
+            self._doors = None
+        self._theirs.close()
+        said = wire.receive(self.channel)
+        if said is None or "error" in said.body:
+            self.close()
+            raise SetupError(said.body["error"] if said else "the test's process died while it entered the jail")
+        return False
+
+    def _settle(self, here: str, groups: Sequence[int]) -> None:
+        """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
+        try:
+            assert self._doors is not None
+            join(self._doors, privileged=self._privileged, groups=groups, user=self._user)
+            self._init.close()
             self.channel.close()
             self.channel = self._theirs
-            return True
-        self._theirs.close()
-        return False
+            self._forked()
+            for number, soft, hard in self._bounds.rlimits:
+                resource.setrlimit(number, (soft, hard))
+            os.environ.update(self._env)
+            try:
+                os.chdir(here)
+            except OSError:
+                os.chdir(self._project)
+            wire.send(self._theirs, {"event": "entered"})
+        except BaseException as error:
+            # Whatever it is: this process must not go on as a second pytest.
+            try:
+                wire.send(self._theirs, {"error": f"enter the jail: {error}"})
+            finally:
+                os._exit(1)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send the child a signal."""
@@ -59,11 +143,40 @@ class Cell:
 
     def end(self) -> Ending:
         """Wait for the child's end, kill whoever it left, and see what it wrote."""
-        _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        self.channel.close()
-        return Ending(Exited(code) if code >= 0 else Signaled(-code), (), (), (), ())
+        assert self._entered is not None
+        code = os.waitstatus_to_exitcode(status(self._entered))
+        self._entered = None
+        leftovers: list[Process] = []
+        layer, changed = None, []
+        try:
+            wire.send(self._init, {"do": "finish"})
+            while said := wire.receive(self._init):
+                if said.body["event"] == "leftover":
+                    leftovers.append(Process(said.body["pid"], said.pid, tuple(said.body["argv"])))
+                elif said.body["event"] == "finished":
+                    changed = [(path, what) for path, what in said.body["changes"]]
+                    layer = said.fds[0] if said.fds else None
+                    break
+        except OSError:
+            pass  # the init was killed: all that is left to tell is how the child ended
+        how = Exited(code) if code >= 0 else Signaled(-code)
+        counters = self._bounds.group.counters() if self._bounds.group else None
+        ended: Status = OutOfMemory(int(self._limits.memory or 0), how) if counters and counters.oom_kills and how != Exited(0) else how
+        ending = Ending(ended, tuple(leftovers), self._project, Changes(layer, HostView(), changed))
+        self.close()
+        return ending
 
     def close(self) -> None:
         """End it at once, where :meth:`end` was not reached."""
-        self.channel.close()
+        for sock in (self.channel, self._theirs, self._init):
+            sock.close()
+        if self._doors:
+            self._doors.close()
+            self._doors = None
+        if self._entered is not None and self._entered.pid:
+            entered, self._entered = self._entered, None
+            status(entered)
+        if self._bounds.group is not None:
+            self._bounds.group.remove()
+
+

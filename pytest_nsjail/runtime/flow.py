@@ -9,15 +9,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
-from pytest_nsjail.errors import ProgramFailed
+from pytest_nsjail.errors import ProgramFailed, Unsupported
 from pytest_nsjail.fileview import FileView, Stat
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import Bounds, bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
-from pytest_nsjail.jail.plan import plan
-from pytest_nsjail.kernel import cgroup, cpu
+from pytest_nsjail.jail.plan import Surroundings, homes, isolated, plan
+from pytest_nsjail.kernel import cgroup, cpu, idmap
 from pytest_nsjail.resolve.closure import resolve
 from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
@@ -28,6 +28,7 @@ from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.jail import Jail, command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, check_program, check_sources, identify, root_view
+from pytest_nsjail.runtime.surroundings import surroundings
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency, Directory
 from pytest_nsjail.spec.isolated import IsolatedSpec
@@ -64,6 +65,7 @@ class Runtime:
         self._adjust, self._finished = adjust, finished
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
+        self._surroundings: tuple[tuple[str, str], Surroundings] | None = None
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
 
@@ -142,7 +144,39 @@ class Runtime:
         :raises SetupError: where the kernel refuses a step of making the jail.
         :raises Unsupported: for what this host cannot give.
         """
-        return Cell()
+        network = spec.network
+        if self._surroundings is None or self._surroundings[0] != (project, network):
+            self._surroundings = (project, network), surroundings(project=project, writable=[*writable, self._store.directory], network=network)
+        around = self._surroundings[1]
+        if spec.writable:
+            around = around._replace(writable=(*around.writable, *(os.path.realpath(path) for path in spec.writable)))
+        with self._lock:
+            world, ids = self._launcher.world, self._launcher.ids
+            uid, gid = os.getuid(), os.getgid()
+            who = None if spec.user is None else identify(spec.user, HostView(), ids)
+            alone = idmap.IdMap((idmap.Range(uid, 0, 1),), (idmap.Range(gid, 0, 1),), False)
+            maps = who.idmap if who else idmap.payload(ids, uid, gid) if world.privileged else alone
+            owner = (who.uid if who else uid, who.gid if who else gid) if world.privileged else (0, 0)
+            steps = isolated(around, world, hostname=spec.hostname, uid=owner[0], gid=owner[1])
+            prepared = self._launcher.prepare(network, steps, maps, opened=True)
+            try:
+                name = str(next(self._numbers))
+                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and owner[0] == 0)
+                if bounds.watch:
+                    what = f"{spec.limits!r} for an isolated test: this host gives no control group for it"
+                    raise Unsupported(what, "Run the code as a program, by nsjail_run(..., limits=...)")
+            except BaseException:
+                prepared.close()
+                raise
+        user = (who.uid, who.gid, who.groups) if who else None
+        return Cell(
+            prepared, privileged=world.privileged, user=user, env={**homes(around), **dict(spec.env)}, bounds=bounds, limits=spec.limits,
+            project=around.project, forked=self._launcher.disown,
+        )
+
+    def ahead(self) -> None:
+        """Have the next jail prepared before it is asked for."""
+        self._launcher.ahead()
 
     def close(self) -> None:
         """End every jail, and remove from the store what nobody has asked for in a month."""

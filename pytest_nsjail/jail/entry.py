@@ -1,0 +1,150 @@
+"""How a process of pytest's own gets into a jail: it forks, and the child joins the jail's namespaces.
+
+A pid namespace is entered by children only (setns(2)), and so there is a fork in any case. As root it is the one; a plain user has no rights over
+the jail before it has joined the zygote's user namespace, which only a process without threads may: one more fork stands between.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pytest_nsjail.kernel import capability, syscall
+from pytest_nsjail.kernel.keyring import forget_keys
+
+_STATUS = struct.Struct("=i")
+
+
+class Doors(NamedTuple):
+    """Descriptors of a jail's namespaces, in the order in which its init tells them.
+
+    :param user: whose rights are over the others.
+    :param own: of who comes in.
+    """
+
+    user: int
+    pid: int
+    mount: int
+    network: int
+    ipc: int
+    uts: int
+    cgroup: int
+    own: int
+
+    def close(self) -> None:
+        """Close them all."""
+        for fd in self:
+            os.close(fd)
+
+
+class Entered(NamedTuple):
+    """A forked child.
+
+    :param pid: the child, as this process numbers it; 0 in the child.
+    :param told: where a process in between tells its wait status; -1 where the child is this process's own.
+    :param between: that process, or 0.
+    """
+
+    pid: int
+    told: int
+    between: int
+
+
+def fork(doors: Doors, *, privileged: bool, near: Sequence[socket.socket]) -> Entered:
+    """Fork; the child is in the jail's pid namespace, and is to :func:`join` the others.
+
+    :param privileged: whether this process is root outside of any namespace of its own.
+    :param near: what only the child and this process may hold: closed in the process in between.
+    :raises OSError: from fork(2) and setns(2), in this process alone.
+    """
+    return _directly(doors) if privileged else _by_another(doors, near)
+
+
+def _directly(doors: Doors) -> Entered:
+    own = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscall.setns(doors.pid, syscall.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            # The child's children are born into its jail as they are.
+            if pid:
+                syscall.setns(own, syscall.CLONE_NEWPID)
+    finally:
+        os.close(own)
+    return Entered(pid, -1, 0)
+
+
+def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    between = os.fork()
+    if between:
+        os.close(tell)
+        pid = os.read(told, _STATUS.size)
+        if len(pid) < _STATUS.size:
+            os.close(told)
+            _, status = os.waitpid(between, 0)
+            number = os.waitstatus_to_exitcode(status)
+            raise OSError(number, f"enter the jail's namespaces: {os.strerror(number)}")
+        return Entered(_STATUS.unpack(pid)[0], told, between)
+    try:
+        os.close(told)
+        syscall.setns(doors.user, syscall.CLONE_NEWUSER)
+        syscall.setns(doors.pid, syscall.CLONE_NEWPID)
+        child = os.fork()
+    except OSError as error:
+        os._exit(error.errno or 1)
+    if child == 0:
+        os.close(tell)
+        return Entered(0, -1, 0)
+    # This process is a copy of pytest that only waits: whatever the two others hold to hear of each other's end must not be held here.
+    for sock in near:
+        sock.close()
+    os.write(tell, _STATUS.pack(child))
+    _, status = os.waitpid(child, 0)
+    os.write(tell, _STATUS.pack(status))
+    os._exit(0)
+
+
+def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: tuple[int, int, tuple[int, ...]] | None) -> None:
+    """In the child: be in the jail for all the rest.
+
+    :param groups: descriptors of the control groups' cgroup.procs to join.
+    :param user: uid, gid and supplementary groups to take; None: it stays who it is.
+    :raises OSError: from the kernel; the child must not go on then.
+    """
+    for group in groups:
+        os.write(group, b"0")
+    for kind, fd in (("cgroup", doors.cgroup), ("uts", doors.uts), ("ipc", doors.ipc), ("net", doors.network), ("mnt", doors.mount)):
+        # The host's own network is nobody's to enter without rights over it, and need not be entered.
+        if os.stat(f"/proc/thread-self/ns/{kind}").st_ino != os.fstat(fd).st_ino:
+            syscall.setns(fd, 0)
+    forget_keys()
+    syscall.setns(doors.own, syscall.CLONE_NEWUSER)
+    # The name is the test's to change, as it is outside for root; the namespace it was born into is the init's.
+    syscall.unshare(syscall.CLONE_NEWUTS)
+    if not privileged:
+        # Entering a user namespace gives every capability in it: a plain user had none, and files without permission must stay so.
+        capability.drop_all()
+        # And it makes the process's own /proc files root's.
+        syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
+    syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
+    if user is not None:
+        uid, gid, extra = user
+        os.setgroups(extra)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+
+def status(entered: Entered) -> int:
+    """Wait for the child's end: its wait status."""
+    if entered.told < 0:
+        return os.waitpid(entered.pid, 0)[1]
+    said = os.read(entered.told, _STATUS.size)
+    os.close(entered.told)
+    os.waitpid(entered.between, 0)
+    return int(_STATUS.unpack(said)[0]) if len(said) == _STATUS.size else 9
