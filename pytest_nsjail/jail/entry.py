@@ -18,6 +18,9 @@ from pytest_nsjail.kernel.keyring import forget_keys
 _STATUS = struct.Struct("=i")
 
 
+User = tuple[int, int, tuple[int, ...] | None]
+
+
 class Doors(NamedTuple):
     """Descriptors of a jail's namespaces, in the order in which its init tells them.
 
@@ -110,11 +113,11 @@ def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
     os._exit(0)
 
 
-def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: tuple[int, int, tuple[int, ...]] | None) -> None:
+def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | None) -> None:
     """In the child: be in the jail for all the rest.
 
     :param groups: descriptors of the control groups' cgroup.procs to join.
-    :param user: uid, gid and supplementary groups to take; None: it stays who it is.
+    :param user: uid, gid and supplementary groups to take (None for these where the map refuses setgroups(2)); None: it stays who it is.
     :raises OSError: from the kernel; the child must not go on then.
     """
     for group in groups:
@@ -127,17 +130,18 @@ def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: tuple[i
     syscall.setns(doors.own, syscall.CLONE_NEWUSER)
     # The name is the test's to change, as it is outside for root; the namespace it was born into is the init's.
     syscall.unshare(syscall.CLONE_NEWUTS)
+    if user is not None:
+        uid, gid, extra = user
+        if extra is not None:
+            os.setgroups(extra)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
     if not privileged:
         # Entering a user namespace gives every capability in it: a plain user had none, and files without permission must stay so.
         capability.drop_all()
         # And it makes the process's own /proc files root's.
         syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
     syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
-    if user is not None:
-        uid, gid, extra = user
-        os.setgroups(extra)
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
 
 
 def status(entered: Entered) -> int:

@@ -13,7 +13,7 @@ from pytest_nsjail.image.changes import Changes
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.bounds import Bounds
-from pytest_nsjail.jail.entry import Doors, Entered, fork, join, status
+from pytest_nsjail.jail.entry import Doors, Entered, User, fork, join, status
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled, Status
@@ -71,7 +71,7 @@ class Cell:
     """
 
     def __init__(
-        self, prepared: Prepared, *, privileged: bool, user: tuple[int, int, tuple[int, ...]] | None, env: Mapping[str, str], bounds: Bounds,
+        self, prepared: Prepared, *, privileged: bool, user: User | None, env: Mapping[str, str], bounds: Bounds,
         limits: Limits, project: str, forked: Callable[[], None],
     ) -> None:
         self._init = prepared.sock

@@ -156,19 +156,21 @@ class Runtime:
             who = None if spec.user is None else identify(spec.user, HostView(), ids)
             alone = idmap.IdMap((idmap.Range(uid, 0, 1),), (idmap.Range(gid, 0, 1),), False)
             maps = who.idmap if who else idmap.payload(ids, uid, gid) if world.privileged else alone
-            owner = (who.uid if who else uid, who.gid if who else gid) if world.privileged else (0, 0)
-            steps = isolated(around, world, hostname=spec.hostname, uid=owner[0], gid=owner[1])
+            inner = (who.uid, who.gid) if who else (uid, gid)
+            steps = isolated(
+                around, world, hostname=spec.hostname, uid=idmap.outside(maps.uids, inner[0]), gid=idmap.outside(maps.gids, inner[1]),
+            )
             prepared = self._launcher.prepare(network, steps, maps, opened=True)
             try:
                 name = str(next(self._numbers))
-                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and owner[0] == 0)
+                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and inner[0] == 0)
                 if bounds.watch:
                     what = f"{spec.limits!r} for an isolated test: this host gives no control group for it"
                     raise Unsupported(what, "Run the code as a program, by nsjail_run(..., limits=...)")
             except BaseException:
                 prepared.close()
                 raise
-        user = (who.uid, who.gid, who.groups) if who else None
+        user = (who.uid, who.gid, who.groups if maps.setgroups else None) if who else None
         return Cell(
             prepared, privileged=world.privileged, user=user, env={**homes(around), **dict(spec.env)}, bounds=bounds, limits=spec.limits,
             project=around.project, forked=self._launcher.disown,
