@@ -63,11 +63,11 @@ class Init:
             if failure is not None:
                 self._tell(failure)
                 os._exit(0)
-            self._rehearse()
-            self._bear_ahead()
             if self._opened and self._idmap:
                 self._open(self._idmap)
             else:
+                self._rehearse()
+                self._bear_ahead()
                 self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
             woken = self._wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
