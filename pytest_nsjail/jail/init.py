@@ -101,7 +101,7 @@ class Init:
         that is better spent before anybody has asked.
         """
         ours, theirs = wire.pair()
-        wire.send(ours, {"do": "", "command": REHEARSAL.encode()}, (self._site.upper,), pid=os.getpid())
+        wire.send(ours, {"do": "", "command": REHEARSAL.encode()}, (self._site.staged,), pid=os.getpid())
         if said := wire.receive(theirs):
             Command.decode(said.body["command"])
             os.close(said.fds[0])
@@ -111,7 +111,6 @@ class Init:
         payload.order(REHEARSAL)
         payload.discard()
         Run(0, 0, REHEARSAL, [], main=True).patience()
-        self._site.changed()
         self._full()
         self._reap()
         self._patience()
@@ -261,9 +260,9 @@ class Init:
         """Who came in has ended: tell who is left and what was written, and end."""
         if not processes.alone():
             self._kill_the_rest()
-        changed = self._site.changed()
+        found = [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
         _make_way()
-        self._tell({"event": "finished", "changes": changed}, [self._site.upper] if changed else ())
+        self._tell({"event": "finished", "changes": [(layer.prefix, changed) for layer, changed in found]}, [layer.upper for layer, _ in found])
         _linger(self._sock)
         os._exit(0)
 
@@ -328,7 +327,8 @@ class Init:
             del self._runs[run.number]
             self._tell_failure(run.number, run.command, failure, last=last)
             return
-        changed = self._site.changed()
+        layer = self._site.layers[0]
+        changed = layer.changed()
         body = {
             "event": "exited",
             "number": run.number,
@@ -343,7 +343,7 @@ class Init:
         }
         if last:
             _make_way()
-        self._tell(body, [self._site.upper] if changed else ())
+        self._tell(body, [layer.upper] if changed else ())
         del self._runs[run.number]
         if last:
             _linger(self._sock)
@@ -374,7 +374,8 @@ class Init:
     def _full(self) -> list[str]:
         """The bounded file systems without a free block: the throwaway layer as ``/``."""
         found = []
-        places: list[tuple[str, int | str]] = [("/", self._site.upper), *((path, path) for path in self._site.bounded)]
+        places: list[tuple[str, int | str]] = [(layer.prefix or "/", layer.upper) for layer in self._site.layers]
+        places += [(path, path) for path in self._site.bounded]
         for name, where in places:
             try:
                 space = os.statvfs(where)

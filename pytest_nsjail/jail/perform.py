@@ -6,12 +6,13 @@ import errno
 import os
 import stat
 
-from pytest_nsjail.jail.host_root import host_root
+from pytest_nsjail.jail.layer import Layer
 from pytest_nsjail.jail.steps import (
     BindDevice,
     BindPath,
     Devices,
     Furnish,
+    Hold,
     Hostname,
     HostRoot,
     Loopback,
@@ -24,9 +25,11 @@ from pytest_nsjail.jail.steps import (
     Stage,
     Step,
     Unshare,
+    Unstage,
+    Workplace,
 )
+from pytest_nsjail.jail.workplace import Held, hide, hold, place, unstage
 from pytest_nsjail.kernel import syscall
-from pytest_nsjail.kernel.layer_scan import scan, stamps
 from pytest_nsjail.kernel.loopback import loopback_up
 from pytest_nsjail.kernel.mounts import (
     MOUNT_ATTR_NODEV,
@@ -68,10 +71,8 @@ class Site:
 
     :ivar stage: the tmpfs with ``upper``, ``work``, ``root``, ``dev`` and ``proc``.
     :ivar root: a descriptor (O_PATH) of the overlay, until the change of root.
-    :ivar made: paths inside the root that are mount points of the jail's own.
+    :ivar layers: what is written to, the root's own first.
     :ivar bounded: where a tmpfs with a declared size lies.
-    :ivar upper: a descriptor of the throwaway layer.
-    :ivar lower: a descriptor of the image; before there is one, of the layer itself.
     :ivar proc: where the jail's own ``/proc`` is at this moment.
     :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
     """
@@ -79,22 +80,13 @@ class Site:
     def __init__(self) -> None:
         self.stage = ""
         self.root = -1
-        self.upper = -1
-        self.lower = -1
+        self.staged = -1
+        self.layers: list[Layer] = []
         self.sysctls = -1
         self.proc = ""
-        self.made = list(_MADE)
         self.bounded: list[str] = []
-        self._stamps: list[tuple[int, int] | None] = []
-
-    def changed(self) -> list[tuple[str, str]]:
-        """What is in the layer that its program has put there, see :func:`pytest_nsjail.kernel.layer_scan.scan`.
-
-        :raises OSError: where a directory cannot be read.
-        """
-        if self._stamps and stamps(self.upper, _WRITABLE[: len(self._stamps)]) == self._stamps:
-            return []
-        return scan(self.upper, self.lower, self.made)
+        self._tmpfs = 0
+        self._held = Held([], -1)
 
     def perform(self, step: Step) -> None:
         """Do one step.
@@ -110,10 +102,10 @@ class Site:
             case Stage(directory):
                 mount("nsjail", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
                 self.stage = directory
-                for name in ("upper", "work", "root", "dev", "proc", *(f"upper{path}" for path in _MADE)):
+                for name in ("upper", "root", "dev", "proc", *(f"upper{path}" for path in _MADE)):
                     os.mkdir(f"{directory}/{name}")
                 os.chmod(f"{directory}/upper/tmp", 0o1777)
-                self.upper = self.lower = os.open(f"{directory}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.staged = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case Proc():
                 self.proc = f"{self.stage}/proc"
                 mount("proc", self.proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -129,12 +121,20 @@ class Site:
                 _open_ports(f"{self.stage}/proc/sys/net/ipv4")
             case Overlay(lower, userxattr):
                 self._overlay(lower, userxattr)
+            case Hold():
+                self._held = hold(Workplace(*step))
             case HostRoot():
-                layer = host_root(self.stage, step)
+                hide(self.stage, self.staged, step)
                 self.proc = "/proc"
-                if layer:
-                    self.upper, self.lower, self.made = layer
-                    self._stamps = [] if self.made else stamps(self.upper, (".",))
+                self.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            case Workplace():
+                made, layer = place(self.root, self.staged, self._held, step)
+                for under in self.layers:
+                    under.made += made
+                self.layers += [layer] if layer else []
+            case Unstage():
+                unstage(self.stage, self.staged)
+                os.close(self.root)
             case Furnish():
                 for name in ("dev", "proc"):
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
@@ -147,10 +147,11 @@ class Site:
                 restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
                 self._onto(target, directory=stat.S_ISDIR(found.st_mode), attached=fd)
             case MountTmpfs(target, size, mode):
-                place = f"{self.stage}/tmpfs{len(self.made)}-{os.urandom(4).hex()}"
-                os.mkdir(place)
-                mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o}" + (f",size={size}" if size else ""))
-                self._onto(target, directory=True, moved=place)
+                self._tmpfs += 1
+                made_at = f"{self.stage}/tmpfs{self._tmpfs}"
+                os.mkdir(made_at)
+                mount("tmpfs", made_at, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o}" + (f",size={size}" if size else ""))
+                self._onto(target, directory=True, moved=made_at)
                 if size:
                     self.bounded.append(target)
             case BindDevice(path):
@@ -166,27 +167,15 @@ class Site:
                 syscall.sethostname(name)
 
     def _overlay(self, lower: str, userxattr: bool) -> None:
-        # Relative, so that no ':' or ',' of the host's path meets the option parser: the image by the working directory.
-        os.chdir(lower)
-        self.lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        image = os.stat(".")
-        os.chmod(f"{self.stage}/upper", stat.S_IMODE(image.st_mode))
-        # A time long gone: whatever is written gives them another, however coarse the clock of the file system is.
-        for name in _WRITABLE:
-            os.utime(f"{self.stage}/upper/{name}", ns=(image.st_mtime_ns, image.st_mtime_ns))
-        # The work directory's name holds no user's letters either: the stage is reached through a descriptor.
-        stage = os.open(self.stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        options = f"lowerdir=.,upperdir=/proc/self/fd/{stage}/upper,workdir=/proc/self/fd/{stage}/work,index=off,metacopy=off"
-        try:
-            # User xattrs hold the layer's whiteouts where trusted ones are out of reach (Linux 5.11).
-            mount("overlay", f"{self.stage}/root", "overlay", MS_NOSUID | MS_NODEV, options + (",userxattr" if userxattr else ",redirect_dir=off"))
-        finally:
-            os.close(stage)
+        image = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        layer = Layer(self.staged, "upper", image, made=_MADE, writable=_WRITABLE)
+        layer.mount(f"{self.stage}/root", MS_NOSUID | MS_NODEV, userxattr=userxattr)
+        self.layers.append(layer)
         self.root = os.open(f"{self.stage}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _make(self, target: str, *, directory: bool) -> int:
         fd, made = make_inside(self.root, target, directory=directory)
-        self.made += made
+        self.layers[0].made += made
         return fd
 
     def _onto(self, target: str, *, directory: bool, attached: int = -1, moved: str = "") -> None:
@@ -205,14 +194,14 @@ class Site:
                 os.close(attached)
 
     def _pivot(self) -> None:
-        if self.made == [*_MADE]:
-            self._stamps = stamps(self.upper, _WRITABLE)
+        self.layers[0].begin()
         os.close(self.root)
         os.chdir(f"{self.stage}/root")
         syscall.pivot_root(".", ".")
         # The old root lies on the new one now; only detached does it go while it is in use (pivot_root(2), "pivot_root(".", ".")").
         umount(".")
         os.chdir("/")
+        os.close(self.staged)
         self.proc = "/proc"
 
 

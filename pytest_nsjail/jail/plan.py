@@ -10,6 +10,7 @@ from pytest_nsjail.jail.steps import (
     BindPath,
     Devices,
     Furnish,
+    Hold,
     Hostname,
     HostRoot,
     Loopback,
@@ -22,6 +23,8 @@ from pytest_nsjail.jail.steps import (
     Stage,
     Step,
     Unshare,
+    Unstage,
+    Workplace,
 )
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.mount import Bind, Tmpfs
@@ -84,9 +87,10 @@ def homes(around: Surroundings) -> dict[str, str]:
     return {"HOME": home, **{name: f"{home}/{path}" for name, path in _XDG.items()}, "XDG_RUNTIME_DIR": f"{place}/nsjail/runtime"}
 
 
-def isolated(around: Surroundings, world: World, *, hostname: str, uid: int, gid: int) -> tuple[Step, ...]:
-    """What remains to be done for an isolated test, whose root is the host's.
+def isolated(around: Surroundings, world: World, *, rootfs: str | None, hostname: str, uid: int, gid: int) -> tuple[Step, ...]:
+    """What remains to be done for an isolated test.
 
+    :param rootfs: its root file system; None: the host's files.
     :param uid: who owns its home directory, as the zygote's user namespace numbers him; ``gid`` likewise.
     """
     hidden = [(path, mode) for path, mode in sorted(around.hidden) if not _below(path, [other for other, _ in around.hidden if other != path])]
@@ -94,12 +98,16 @@ def isolated(around: Surroundings, world: World, *, hostname: str, uid: int, gid
     writable = [path for path in sorted(set(around.writable)) if not _below(path, [other for other in around.writable if other != path])]
     places = [path for path, _ in hidden]
     covered = [*writable, *([project] if project else [])]
-    needed = [path for path in sorted(set(around.needed)) if _below(path, places) and not _below(path, covered)]
+    needed = [path for path in sorted(set(around.needed)) if (rootfs or _below(path, places)) and not _below(path, covered)]
     needed = [path for path in needed if not _below(path, [other for other in needed if other != path])]
     made = homes(around)
     fresh = tuple((path, 0o700) for path in (made["HOME"], made["XDG_RUNTIME_DIR"])) if made else ()
     shown = (*((path, False) for path in needed), *((path, True) for path in writable))
-    return HostRoot(tuple(hidden), shown, project, fresh, uid, gid, userxattr=not world.initial), Hostname(hostname)
+    userxattr = not world.initial
+    work = Workplace(shown, project, fresh, uid, gid, userxattr)
+    if rootfs:
+        return Hold(*work), Overlay(rootfs, userxattr), work, Furnish(), Pivot(), Hostname(hostname)
+    return Hold(*work), HostRoot(tuple(hidden)), work, Unstage(), Hostname(hostname)
 
 
 def _below(path: str, others: Iterable[str]) -> bool:

@@ -52,22 +52,44 @@ class Overlay(NamedTuple):
     userxattr: bool
 
 
-class HostRoot(NamedTuple):
-    """The host's files as the root: read-only, but for what is hidden, shown all the same, or copied on write.
+class Workplace(NamedTuple):
+    """What a process of pytest's own needs, to be held before the host's files are out of sight (:class:`Hold`), and put in place after.
 
-    :param hidden: directories that an empty file system in memory lies on, with its mode; an outer one before an inner one.
-    :param shown: what is in sight all the same, each with whether it may be written.
+    :param shown: what stays the host's, each with whether it may be written.
     :param project: the directory whose changes go to a throwaway layer; empty for none.
-    :param fresh: directories that are made in a hidden one, with their modes; ``uid`` and ``gid`` own them.
+    :param fresh: directories that are made, with their modes; ``uid`` and ``gid`` own them.
     """
 
-    hidden: tuple[tuple[str, int], ...]
     shown: tuple[tuple[str, bool], ...]
     project: str
     fresh: tuple[tuple[str, int], ...]
     uid: int
     gid: int
     userxattr: bool
+
+
+class Hold(NamedTuple):
+    """Hold what a :class:`Workplace` of the same fields will put in place."""
+
+    shown: tuple[tuple[str, bool], ...]
+    project: str
+    fresh: tuple[tuple[str, int], ...]
+    uid: int
+    gid: int
+    userxattr: bool
+
+
+class HostRoot(NamedTuple):
+    """The host's files as the root: read-only.
+
+    :param hidden: directories that are empty all the same, with their modes; an outer one before an inner one.
+    """
+
+    hidden: tuple[tuple[str, int], ...]
+
+
+class Unstage(NamedTuple):
+    """The stage out of sight, where the root is not changed."""
 
 
 class Furnish(NamedTuple):
@@ -115,14 +137,15 @@ class Hostname(NamedTuple):
 
 
 Step = (
-    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | HostRoot | Furnish | BindPath | MountTmpfs | BindDevice | ReadOnlyRoot | Pivot
-    | Hostname
+    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | Furnish | BindPath | MountTmpfs | BindDevice
+    | ReadOnlyRoot | Pivot | Hostname
 )
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
-        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, HostRoot, Furnish, BindPath, MountTmpfs, BindDevice, ReadOnlyRoot, Pivot, Hostname,
+        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, Furnish, BindPath, MountTmpfs, BindDevice,
+        ReadOnlyRoot, Pivot, Hostname,
     )
 }
 
@@ -144,9 +167,15 @@ def describe(step: Step) -> str:
             return "the loopback interface up"
         case Overlay(lower, _):
             return f"an overlay over the image {lower}"
-        case HostRoot(hidden, _, project):
-            over = f", a throwaway layer over {project}" if project else ""
-            return f"the host's files read-only, {', '.join(path for path, _ in hidden)} empty{over}"
+        case Hold(shown, project):
+            return f"a hold on {', '.join(path for path, _ in (*shown, (project, True)))}"
+        case HostRoot(hidden):
+            return f"the host's files read-only, and {', '.join(path for path, _ in hidden)} empty"
+        case Workplace(shown, project):
+            over = f", and a throwaway layer over {project}" if project else ""
+            return f"{', '.join(path for path, _ in shown)} in sight{over}"
+        case Unstage():
+            return "the stage out of sight"
         case Furnish():
             return "/dev and /proc in the root"
         case BindPath(source, target, writable, _):

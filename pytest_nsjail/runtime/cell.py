@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_nsjail.errors import SetupError
-from pytest_nsjail.image.changes import Changes
+from pytest_nsjail.image.changes import Changes, NotWritten
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.bounds import Bounds
@@ -25,37 +25,38 @@ class Ending(NamedTuple):
 
     :param status: how.
     :param leftovers: processes that were still alive then; they are dead by now.
-    :param project: the directory that it could write to.
-    :param changes: what it wrote there, by paths below the project; that is gone but for what is read from here.
+    :param layers: what it wrote, by the directory it lies below: the project and, in an image, the root; that is gone but for what is read from here.
     """
 
     status: Status
     leftovers: tuple[Process, ...]
-    project: str
-    changes: Changes
+    layers: tuple[tuple[str, Changes], ...]
 
     @property
     def added(self) -> tuple[str, ...]:
-        """The paths that it made in the project, absolute."""
-        return tuple(self.project + path for path in self.changes.added)
+        """The paths that it made outside its writable places, absolute."""
+        return tuple(prefix + path for prefix, changes in self.layers for path in changes.added)
 
     @property
     def modified(self) -> tuple[str, ...]:
         """The files that it changed there."""
-        return tuple(self.project + path for path in self.changes.modified)
+        return tuple(prefix + path for prefix, changes in self.layers for path in changes.modified)
 
     @property
     def deleted(self) -> tuple[str, ...]:
         """The paths that it removed there."""
-        return tuple(self.project + path for path in self.changes.deleted)
+        return tuple(prefix + path for prefix, changes in self.layers for path in changes.deleted)
 
     def read_bytes(self, path: str) -> bytes:
-        """What it left in a file of the project.
+        """What it left in a file.
 
         :param path: one of :attr:`added` or :attr:`modified`.
         :raises NotWritten: for any other, and for what is no file.
         """
-        return self.changes.read_bytes(path.removeprefix(self.project))
+        for prefix, changes in self.layers:
+            if path.startswith(prefix) and (inside := path.removeprefix(prefix)) in changes:
+                return changes.read_bytes(inside)
+        raise NotWritten(f"{path} was not written.")
 
 
 class Cell:
@@ -147,22 +148,22 @@ class Cell:
         code = os.waitstatus_to_exitcode(status(self._entered))
         self._entered = None
         leftovers: list[Process] = []
-        layer, changed = None, []
+        layers: list[tuple[str, Changes]] = []
         try:
             wire.send(self._init, {"do": "finish"})
             while said := wire.receive(self._init):
                 if said.body["event"] == "leftover":
                     leftovers.append(Process(said.body["pid"], said.pid, tuple(said.body["argv"])))
                 elif said.body["event"] == "finished":
-                    changed = [(path, what) for path, what in said.body["changes"]]
-                    layer = said.fds[0] if said.fds else None
+                    for (prefix, changed), layer in zip(said.body["changes"], said.fds, strict=True):
+                        layers.append((prefix, Changes(layer, HostView(), [(path, what) for path, what in changed])))
                     break
         except OSError:
             pass  # the init was killed: all that is left to tell is how the child ended
         how = Exited(code) if code >= 0 else Signaled(-code)
         counters = self._bounds.group.counters() if self._bounds.group else None
         ended: Status = OutOfMemory(int(self._limits.memory or 0), how) if counters and counters.oom_kills and how != Exited(0) else how
-        ending = Ending(ended, tuple(leftovers), self._project, Changes(layer, HostView(), changed))
+        ending = Ending(ended, tuple(leftovers), tuple(layers))
         self.close()
         return ending
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 
 from pytest_nsjail.errors import ProgramFailed, Unsupported
@@ -23,6 +24,7 @@ from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
 from pytest_nsjail.resolve.program import program
 from pytest_nsjail.resolve.walk import Walker
+from pytest_nsjail.runtime import interpreter
 from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.jail import Jail, command
@@ -65,6 +67,7 @@ class Runtime:
         self._adjust, self._finished = adjust, finished
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
+        self._interpreted: dict[ImageSpec, Image] = {}
         self._surroundings: tuple[tuple[str, str], Surroundings] | None = None
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
@@ -150,15 +153,20 @@ class Runtime:
         around = self._surroundings[1]
         if spec.writable:
             around = around._replace(writable=(*around.writable, *(os.path.realpath(path) for path in spec.writable)))
+        image = None
+        if spec.image is not None:
+            image = self._inhabited(spec.image)
+            around = around._replace(needed=interpreter.places())
         with self._lock:
             world, ids = self._launcher.world, self._launcher.ids
             uid, gid = os.getuid(), os.getgid()
-            who = None if spec.user is None else identify(spec.user, HostView(), ids)
+            who = None if spec.user is None else identify(spec.user, image.view if image else HostView(), ids)
             alone = idmap.IdMap((idmap.Range(uid, 0, 1),), (idmap.Range(gid, 0, 1),), False)
             maps = who.idmap if who else idmap.payload(ids, uid, gid) if world.privileged else alone
             inner = (who.uid, who.gid) if who else (uid, gid)
             steps = isolated(
-                around, world, hostname=spec.hostname, uid=idmap.outside(maps.uids, inner[0]), gid=idmap.outside(maps.gids, inner[1]),
+                around, world, rootfs=image.rootfs.path if image else None, hostname=spec.hostname,
+                uid=idmap.outside(maps.uids, inner[0]), gid=idmap.outside(maps.gids, inner[1]),
             )
             prepared = self._launcher.prepare(network, steps, maps, opened=True)
             try:
@@ -172,7 +180,7 @@ class Runtime:
                 raise
         user = (who.uid, who.gid, who.groups if maps.setgroups else None) if who else None
         return Cell(
-            prepared, privileged=world.privileged, user=user, env={**homes(around), **dict(spec.env)}, bounds=bounds, limits=spec.limits,
+            prepared, privileged=world.privileged, user=user, env={**homes(around), **dict(image.spec.env if image else ()), **dict(spec.env)}, bounds=bounds, limits=spec.limits,
             project=around.project, forked=self._launcher.disown,
         )
 
@@ -205,6 +213,13 @@ class Runtime:
         if spec.workdir and spec.workdir != "/" and Walker(ClosureView(closure.entries)).walk(spec.workdir).stat is None:
             closure = resolve((*spec.dependencies, Directory(spec.workdir)), HostView(), cpu_levels=cpu.levels())
         return Image(spec, self._store.rootfs(closure), self.run), closure
+
+    def _inhabited(self, spec: ImageSpec) -> Image:
+        """An image with this interpreter in it, and what its modules are linked with."""
+        image = self._interpreted.get(spec)
+        if image is None:
+            image = self._interpreted[spec] = self._build(replace(spec, dependencies=(*spec.dependencies, *interpreter.dependencies())))[0]
+        return image
 
     def _closure_of(self, path: str) -> Image:
         """The image of a program alone: kept for the next time, and built anew when a file of it has changed."""

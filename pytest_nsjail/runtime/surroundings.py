@@ -9,15 +9,13 @@ import tempfile
 from collections.abc import Iterable
 
 from pytest_nsjail.jail.plan import Surroundings
+from pytest_nsjail.runtime.interpreter import imported_from, prefixes
 
 _SHARED, _OWN = 0o1777, 0o755
 
 
 def surroundings(*, project: str, writable: Iterable[str], network: str) -> Surroundings:
     """Look at this process and its host.
-
-    The interpreter needs its own files, the directories of ``sys.path``, and wherever the modules that are imported by now came from: not each
-    editable package is on the path.
 
     :param network: ``host``: the files that name servers are found by stay in sight as well.
     """
@@ -26,12 +24,7 @@ def surroundings(*, project: str, writable: Iterable[str], network: str) -> Surr
     hidden.update(dict.fromkeys((os.path.expanduser("~"), _home()), 0o700))
     real = {os.path.realpath(path): mode for path, mode in hidden.items() if os.path.isdir(path)}
     real.pop("/", None)
-    needed = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable)), os.path.dirname(sys.executable)}
-    needed.update(path for path in sys.path if path)
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str):
-            needed.add(os.path.dirname(file))
+    needed = {*prefixes(), *imported_from(), os.path.dirname(os.path.realpath(sys.executable)), os.path.dirname(sys.executable)}
     if network == "host":
         needed.add("/etc/resolv.conf")
     found = {os.path.realpath(path) for path in needed if os.path.exists(path)}

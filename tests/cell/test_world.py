@@ -19,6 +19,7 @@ import pytest
 from pytest_nsjail.errors import SpecError, Unsupported
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled
 from pytest_nsjail.kernel import cgroup
+from pytest_nsjail.spec.dependency import Elf, Text, Users
 from pytest_nsjail.spec.limits import Limits
 
 
@@ -218,3 +219,29 @@ def test_what_cannot_be_meant_is_refused(inside, bad):
 
 def test_nothing_of_the_jails_own_making_is_in_sight(inside):
     assert [line for line in inside(lambda: Path("/proc/self/mounts").read_text()).value.splitlines() if "/stage" in line] == []
+
+
+def test_an_image_is_its_root_with_this_interpreter_in_it(inside, runtime, project):
+    image = runtime.image(Elf("/bin/busybox"), Text("/etc/greeting", "hello\n"), Users(nodeuser=500), env={"FROM": "image"})
+
+    def look() -> list[object]:
+        import ctypes
+        import sqlite3
+        import ssl
+
+        Path("made").write_text("x")
+        Path("/etc/written").write_text("x")
+        told = subprocess.run([sys.executable, "-c", "import ssl, json; print(json.dumps(1))"], capture_output=True, text=True)
+        return [
+            sorted(os.listdir("/etc")), os.path.exists("/usr/bin/env"), Path("file").read_text(), told.stdout + told.stderr,
+            bool(ssl.OPENSSL_VERSION and ctypes and sqlite3), os.listdir(os.environ["HOME"]), Path("/tmp").is_dir(),
+        ]
+
+    for _ in range(3):
+        ran = inside(look, image=image.spec)
+        assert ran.value[1:] == [False, "old\n", "1\n", True, [], True], ran
+        assert {"greeting", "passwd", "group"} <= set(ran.value[0])
+        assert f"{project}/made" in ran.ending.added
+        assert "/etc/written" in ran.ending.added
+        assert ran.ending.read_bytes("/etc/written") == b"x"
+    assert inside(lambda: [pwd.getpwnam("nodeuser").pw_uid, os.environ["FROM"]], image=image.spec).value == [500, "image"]
