@@ -179,9 +179,10 @@ class Runtime:
                 prepared.close()
                 raise
         user = (who.uid, who.gid, who.groups if maps.setgroups else None) if who else None
+        env = {**homes(around), **dict(image.spec.env if image else ()), **dict(spec.env)}
         return Cell(
-            prepared, privileged=world.privileged, user=user, env={**homes(around), **dict(image.spec.env if image else ()), **dict(spec.env)}, bounds=bounds, limits=spec.limits,
-            project=around.project, forked=self._launcher.disown,
+            prepared, privileged=world.privileged, user=user, env=env, bounds=bounds, limits=spec.limits, project=around.project,
+            forked=self._launcher.disown,
         )
 
     def ahead(self) -> None:

@@ -37,8 +37,8 @@ def dependencies() -> tuple[Elf, ...]:
     """Its program, and the shared libraries of its extension modules, as declarations of an image."""
     modules = set(_extensions(path for path in sys.path if os.path.basename(path) == "lib-dynload"))
     modules.update(file for module in list(sys.modules.values()) if isinstance(file := getattr(module, "__file__", None), str) and file.endswith(".so"))
-    programs = {os.path.realpath(sys.executable), *(os.path.realpath(module) for module in modules)}
-    return tuple(Elf(path) for path in sorted(programs))
+    # The program by the name it was started by: the symlinks of a virtual environment lead from there to it.
+    return tuple(Elf(path) for path in (sys.executable, *sorted({os.path.realpath(module) for module in modules})))
 
 
 def _extensions(directories: Iterable[str]) -> Iterable[str]:
