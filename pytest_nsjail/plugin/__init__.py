@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nsjail.plugin import brief, hookspec, options
+from pytest_nsjail.plugin import adaptors, brief, hookspec, isolated, options
 from pytest_nsjail.plugin.record import Record
 
 if TYPE_CHECKING:
+    from pytest_nsjail.plugin.split import Session
     from pytest_nsjail.runtime import Runtime
     from pytest_nsjail.runtime.image import Image
     from pytest_nsjail.runtime.jail import Jail
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _RECORD = pytest.StashKey[Record]()
 _ITEM = pytest.StashKey[pytest.Item]()
+_RUNTIME = pytest.StashKey["Runtime | BaseException"]()
+_SESSION = pytest.StashKey["Session"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +40,25 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     options.check(config)
     config.stash[_RECORD] = Record()
+    config.addinivalue_line("markers", isolated.MARKER)
+    every = isolated.everything(config)
+    adaptors.configure(config, every=every)
+    if every:
+        _check_pytest(config)
+
+
+def _check_pytest(config: pytest.Config) -> None:
+    from pytest_nsjail.plugin import private
+
+    if missing := private.missing(config):
+        what = f"pytest {pytest.__version__} has no {', no '.join(missing)}, which isolated tests need"
+        raise pytest.UsageError(f"{what}. Update pytest-nsjail, or use pytest 8.4 to 9.2.")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if isolated.check(items):
+        _check_pytest(config)
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -60,7 +82,46 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     item.config.stash[_RECORD].begin()
     item.config.stash[_ITEM] = item
-    return (yield)
+    world = isolated.world(item)
+    if world is None:
+        return (yield)
+    session = _session(item.config)
+    split = session.begin(item, world)
+    try:
+        result = yield
+    except BaseException as error:
+        if split.child:
+            split.child.leave(error)
+        raise
+    finally:
+        session.end()
+    if split.child:
+        split.child.leave(None)
+    return result
+
+
+def _session(config: pytest.Config) -> Session:
+    """What isolated tests share; made for the first of them."""
+    if _SESSION not in config.stash:
+        from pytest_nsjail.plugin.split import Seen, Session
+
+        session = Session(config, lambda: _runtime(config))
+        config.stash[_SESSION] = session
+        config.pluginmanager.register(session, "nsjail-split")
+        config.pluginmanager.register(Seen(session), "nsjail-seen")
+    return config.stash[_SESSION]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    finally:
+        # Fixtures of the session are torn down by now, and may have used it.
+        runtime = session.config.stash.get(_RUNTIME, None)
+        if runtime is not None and not isinstance(runtime, BaseException):
+            del session.config.stash[_RUNTIME]
+            runtime.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,11 +160,22 @@ def _adjusted(config: pytest.Config, spec: JailSpec) -> JailSpec:
     return spec
 
 
-@pytest.fixture(scope="session")
-def _nsjail(request: pytest.FixtureRequest) -> Generator[Runtime, None, None]:
+def _runtime(config: pytest.Config) -> Runtime:
+    """What makes jails, for the whole session; where it cannot be had, every test that wants it ends in the same way."""
+    if _RUNTIME not in config.stash:
+        try:
+            config.stash[_RUNTIME] = _started(config)
+        except (pytest.fail.Exception, pytest.skip.Exception) as error:
+            config.stash[_RUNTIME] = error
+    runtime = config.stash[_RUNTIME]
+    if isinstance(runtime, BaseException):
+        raise runtime.with_traceback(None)
+    return runtime
+
+
+def _started(config: pytest.Config) -> Runtime:
     from pytest_nsjail.errors import NsjailError, SetupError, Unsupported
 
-    config = request.config
     if not sys.platform.startswith("linux"):
         what = f"jails are made of Linux namespaces, and this is {sys.platform}"
         options.unavailable(config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
@@ -120,12 +192,20 @@ def _nsjail(request: pytest.FixtureRequest) -> Generator[Runtime, None, None]:
     except NsjailError as error:
         # A store that cannot be used is a mistake to mend, and no reason to skip.
         options.fail(error)
-    with runtime:
-        try:
-            runtime.check()
-        except (SetupError, Unsupported) as error:
-            options.unavailable(config, error)
-        yield runtime
+    try:
+        runtime.check()
+    except (SetupError, Unsupported) as error:
+        runtime.close()
+        options.unavailable(config, error)
+    except BaseException:
+        runtime.close()
+        raise
+    return runtime
+
+
+@pytest.fixture(scope="session")
+def _nsjail(request: pytest.FixtureRequest) -> Runtime:
+    return _runtime(request.config)
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,13 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("nsjail", "hermetic tests (pytest-nsjail)")
     store = "where images are kept; default: $PYTEST_NSJAIL_STORE, or pytest-nsjail in $XDG_CACHE_HOME or ~/.cache"
     group.addoption("--nsjail-store", metavar="DIR", default=None, help=store)
+    group.addoption("--nsjail", action="store_true", default=False, help="isolate every test, but those marked isolated(False)")
     doctor = "try each step of making a jail, say what this host refuses and the way out, and exit"
     group.addoption("--nsjail-doctor", action="store_true", default=False, help=doctor)
     parser.addini("nsjail_store", f"{store} (relative to the ini file)", default="")
     parser.addini("nsjail_unavailable", "what a test that needs a jail does where none can be made: fail, or skip", default="fail")
+    parser.addini("nsjail_isolate", "which tests are isolated: marked ones, or all", default="marked")
+    parser.addini("nsjail_leftovers", "what processes do that an isolated test leaves running: report them, or fail the test", default="report")
 
 
 def check(config: pytest.Config) -> None:
@@ -29,9 +32,10 @@ def check(config: pytest.Config) -> None:
 
     :raises pytest.UsageError: with the option, the value, and what to write instead.
     """
-    chosen = config.getini("nsjail_unavailable")
-    if chosen not in ("fail", "skip"):
-        raise pytest.UsageError(f"nsjail_unavailable = {chosen}: write 'fail' or 'skip'")
+    for name, first, second in (("unavailable", "fail", "skip"), ("isolate", "marked", "all"), ("leftovers", "report", "fail")):
+        chosen = config.getini(f"nsjail_{name}")
+        if chosen not in (first, second):
+            raise pytest.UsageError(f"nsjail_{name} = {chosen}: write {first!r} or {second!r}")
 
 
 def store(config: pytest.Config) -> str:

@@ -1,0 +1,56 @@
+"""Exceptions of one process, raised in another: it happened there, and here all must go on as if it had been here."""
+
+from __future__ import annotations
+
+import bdb
+from typing import Any, NoReturn
+
+import pytest
+
+from pytest_nsjail.plugin.warned import found
+
+
+class Carrier(bdb.BdbQuit):
+    """Stands for an exception of the child. It is of its class to whoever asks ``isinstance``; pytest shows it to no debugger, as it was shown there."""
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """An exception as JSON."""
+    try:
+        text = str(error)
+    except Exception as other:
+        text = f"<its text cannot be had: {other!r}>"
+    # The classes behind it stand for it where the parent has not its own.
+    classes = [[one.__module__, one.__qualname__] for one in type(error).__mro__ if issubclass(one, BaseException)]
+    data: dict[str, Any] = {"class": classes, "text": text}
+    if isinstance(error, pytest.skip.Exception):
+        data["how"] = "skip"
+    elif isinstance(error, pytest.xfail.Exception):
+        data["how"] = "xfail"
+    return data
+
+
+def heard(data: dict[str, Any]) -> BaseException:
+    """What to raise for it."""
+    how, text = data.get("how"), str(data["text"])
+    if how == "skip":
+        return pytest.skip.Exception(text)
+    if how == "xfail":
+        return pytest.xfail.Exception(text)
+    name = str(data["class"][0][1]).rpartition(".")[2]
+    real = next((one for module, path in data["class"] if (one := found(module, path))), Exception)
+    # Not a class below the real one: its constructor, or its layout, may want what is not here.
+    kind: type[Carrier] = type(name, (Carrier,), {"__class__": property(lambda self: real), "__module__": str(data["class"][0][0])})
+    return kind(text)
+
+
+def fail(text: str) -> NoReturn:
+    """Let the test fail by these words alone. This line is not hidden: pytest would say of a traceback without any line that it is."""
+    raise pytest.fail.Exception(text, pytrace=False)
+
+
+def raised_at(error: BaseException, path: str, line: int) -> NoReturn:
+    """Raise an exception so that its last line is another's."""
+    __tracebackhide__ = True
+    exec(compile("\n" * (line - 1) + "raise error", path, "exec"), {"error": error})
+    raise AssertionError("not reached")

@@ -1,0 +1,233 @@
+"""The child: runs pytest's own protocol for one item to its end, and tells its parent of each phase."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Generator
+from socket import socket
+from typing import Any, NoReturn
+
+import pytest
+
+from pytest_nsjail.jail import wire
+from pytest_nsjail.plugin import carrier, private, warned
+from pytest_nsjail.plugin.adaptor import Adaptor
+from pytest_nsjail.plugin.coded import coded
+from pytest_nsjail.plugin.report import packed
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup  # type: ignore[import-not-found]
+
+
+class Child:
+    """One item, in its own process.
+
+    :param plugin: the one whose hooks stay, where all others' are taken out: what they would see, they see in the parent.
+    """
+
+    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], plugin: object) -> None:
+        # Nothing that is here already will ever be garbage in this process: let the collector not touch, and so copy, the pages it is on.
+        gc.freeze()
+        self.item, self._channel, self._adaptors = item, channel, adaptors
+        self._pid = os.getpid()
+        self._at, self._calling = "setup", False
+        self._marks = list(item.own_markers)
+        config = item.config
+        for hook in ("pytest_runtest_logreport", "pytest_warning_recorded"):
+            private.alone(config, hook, plugin)
+        private.quiet_item(config)
+        self._finalizers = {node: len(finalizers) for node, finalizers in private.stack(item).items()}
+        private.hold_teardown(item, self._tear_down)
+        self._warnings: list[warnings.WarningMessage] = []
+        if config.pluginmanager.hasplugin("warnings"):
+            recorded = warnings.catch_warnings(record=True).__enter__()
+            assert recorded is not None
+            self._warnings = recorded
+        if faulthandler.is_enabled():
+            # Where the output goes, so that it is shown with it.
+            faulthandler.enable(file=2)
+        self._screen = private.screen(config)
+        for adaptor in adaptors:
+            adaptor.child_begins(item)
+
+    def call(self) -> Generator[None, object, object]:
+        """Around the test's own phase: a report within it is a subtest's."""
+        __tracebackhide__ = True
+        self._calling = True
+        try:
+            return (yield)
+        finally:
+            self._calling = False
+
+    def make_report(self, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Tell each phase's report, and wait until the parent is at the next."""
+        if os.getpid() != self._pid:
+            # A process of the test's that came out of it where the test did.
+            os._exit(1)
+        # Subtests are of the call's phase, whichever they are in.
+        ours = call.when != "call" or (not self._calling and self._at == "call")
+        report = yield
+        if not ours:
+            return report
+        body: dict[str, Any] = {"kind": "phase", "when": call.when, "report": self._packed(report, whole=False)}
+        if call.excinfo is not None:
+            body["raised"] = carrier.told(call.excinfo.value)
+        if call.when == "teardown":
+            body["told"] = self._ends()
+            self._tell(body)
+            if private.interactive(call, report):
+                self.item.ihook.pytest_exception_interact(node=self.item, call=call, report=report)
+            self._exit()
+        self._tell(body)
+        self._wait()
+        return report
+
+    def log_report(self, report: pytest.TestReport) -> None:
+        """Pass on what is logged besides the phases' reports: those of subtests."""
+        if type(report) is pytest.TestReport or os.getpid() != self._pid:
+            return
+        self._tell({"kind": "log", "report": self._packed(report, whole=True), "captured": private.capturing(self.item.config)})
+        self._wait()
+
+    def set_up(self, fixturedef: Any, request: Any) -> None:
+        """Warn of a fixture that should outlive this process."""
+        if request.scope == "function" or str(fixturedef.func.__module__).startswith("_pytest."):
+            return
+        name, scope = fixturedef.argname, request.scope
+        self.item.warn(warned.NsjailWarning(
+            f"the {scope}-scoped fixture {name!r} is requested from within an isolated test, so that it is set up for this test alone, in its jail. "
+            f"To share it, request it as an argument: def {getattr(self.item, 'originalname', None) or self.item.name}({name}, ...), "
+            f"or @pytest.mark.usefixtures({name!r})."
+        ))
+
+    def debugger(self) -> None:
+        """Somebody sits before a debugger."""
+        self._tell({"kind": "debugger"})
+
+    def leave(self, error: BaseException | None) -> NoReturn:
+        """End where no phase ended: by what ends a session, or by an error of a plugin."""
+        if os.getpid() != self._pid:
+            os._exit(1)
+        body: dict[str, Any] = {"kind": "left"}
+        if isinstance(error, pytest.exit.Exception):
+            body.update(how="exit", text=str(error.msg), code=error.returncode)
+        elif isinstance(error, KeyboardInterrupt):
+            entries = [one for one in pytest.ExceptionInfo.from_exception(error).traceback if not one.frame.f_locals.get("__tracebackhide__")]
+            body.update(how="interrupt", text=str(error), path=str(entries[-1].path), line=entries[-1].lineno + 1)
+        elif error is not None:
+            body.update(how="error", text="".join(traceback.format_exception(error)))
+        else:
+            body.update(how="error", text="its protocol ended without a report of its tear-down")
+        with contextlib.suppress(BaseException):
+            private.tear_down(self.item)
+        body["told"] = self._ends()
+        self._tell(body)
+        self._exit()
+
+    def _packed(self, report: pytest.TestReport, *, whole: bool) -> dict[str, Any]:
+        return packed(self.item, report, whole=whole)
+
+    def _ends(self) -> list[Any]:
+        """What each adaptor has to tell; an error of one is told in its place."""
+        told: list[Any] = []
+        for adaptor in self._adaptors:
+            try:
+                told.append({"told": adaptor.child_ends(self.item)})
+            except Exception:
+                told.append({"error": traceback.format_exc()})
+        return told
+
+    def _tell(self, body: dict[str, Any]) -> None:
+        """Send a message, and with it what has changed since the last."""
+        item = self.item
+        for stream in (sys.stdout, sys.stderr, private.writer(item.config)):
+            if stream is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+        body["sections"] = private.sections(item)
+        if item.user_properties:
+            body["properties"] = coded(item.user_properties)
+        if self._warnings:
+            body["warnings"] = [warned.told(one) for one in self._warnings]
+            self._warnings.clear()
+        if len(item.own_markers) > len(self._marks):
+            new = [one for one in item.own_markers if all(one is not known for known in self._marks)]
+            body["marks"] = [[one.name, coded(one.args), coded(dict(one.kwargs))] for one in new]
+            self._marks += new
+        if failed := private.failed_subtests(item):
+            body["subtests"] = failed
+        if (screen := private.screen(item.config)) != self._screen:
+            body["screen"] = self._screen = screen
+        if item.session.shouldstop or item.session.shouldfail:
+            body["stop"] = [item.session.shouldstop, item.session.shouldfail]
+        try:
+            wire.send(self._channel, body)
+        except (BrokenPipeError, ConnectionResetError):
+            # There is nobody any more to run for.
+            os._exit(1)
+        except (TypeError, ValueError):
+            # A plugin's data are not JSON; its texts are better than nothing.
+            wire.send(self._channel, {key: _plain(value) for key, value in body.items()})
+
+    def _wait(self) -> None:
+        """Until the parent goes on."""
+        said = wire.receive(self._channel)
+        if said is None:
+            os._exit(1)
+        self._at = said.body["at"]
+        stop, fail = said.body["stop"]
+        if stop:
+            self.item.session.shouldstop = stop
+        if fail:
+            self.item.session.shouldfail = fail
+        self._screen = private.screen(self.item.config)
+
+    def _tear_down(self, own: Callable[[Any], None]) -> None:
+        """Tear down the item alone: what is above it is its parent's. And what was set up above it in here, by a dynamic request."""
+        __tracebackhide__ = True
+        errors: list[BaseException] = []
+        try:
+            own(_Beside(self.item))
+        except private.ERRORS as error:
+            errors.append(error)
+        for node, finalizers in reversed(private.stack(self.item).items()):
+            while len(finalizers) > self._finalizers.get(node, 0):
+                try:
+                    finalizers.pop()()
+                except private.ERRORS as error:
+                    errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup("errors during test teardown", errors[::-1])
+
+    def _exit(self) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(0)
+
+
+class _Beside:
+    """Stands for the next item, which has the same parents."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        self._item = item
+
+    def listchain(self) -> list[Any]:
+        return list(self._item.listchain()[:-1])
+
+
+def _plain(value: Any) -> Any:
+    """The same lists and dicts, of what JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)

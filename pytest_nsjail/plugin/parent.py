@@ -1,0 +1,268 @@
+"""The parent: waits in each phase for the child's report of it, and lets pytest go on as if it had been here."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import select
+import signal
+import warnings
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from pytest_nsjail.jail import wire
+from pytest_nsjail.plugin import carrier, deaths, private, warned
+from pytest_nsjail.plugin.adaptor import Adaptor
+from pytest_nsjail.plugin.clock import Clock
+from pytest_nsjail.plugin.coded import decoded
+from pytest_nsjail.plugin.report import unpacked
+
+if TYPE_CHECKING:
+    from pytest_nsjail.runtime.cell import Cell, Ending
+
+# What an interrupted child may take: to come to know it, and to tear its test down, in seconds.
+_KNOWS, _TEARS_DOWN = 0.3, 5.0
+_ORDER = {"stdout": 0, "stderr": 1, "log": 2}
+
+
+class Parent:
+    """One item, whose test runs in a child.
+
+    :param strict: whether processes that the test left fail it.
+    """
+
+    def __init__(self, item: pytest.Item, cell: Cell, clock: Clock, adaptors: list[Adaptor], *, strict: bool) -> None:
+        self.item, self._cell, self._clock, self._adaptors, self._strict = item, cell, clock, adaptors, strict
+        self._alive = True
+        self._raised: BaseException | None = None
+        self._report: pytest.TestReport | None = None
+        self._about: list[tuple[str, str]] = []
+        self._sections: list[private.Section] = []
+        self._poll = select.poll()
+        self._poll.register(cell.channel, select.POLLIN)
+        try:
+            # A process of the test's may keep the channel open when the test is dead.
+            self._pidfd = os.pidfd_open(cell.pid)
+            self._poll.register(self._pidfd, select.POLLIN)
+        except OSError:
+            self._pidfd = -1
+        clock.start()
+
+    def phase(self, when: str) -> None:
+        """Wait for a phase of the child's, and raise here what was raised there."""
+        __tracebackhide__ = True
+        if not self._alive:
+            return
+        if when != "setup":
+            self._say(when)
+        body = self._until(when)
+        self._report = self._read(body, when)
+        if when == "teardown":
+            ending = self._end(when, body)
+            if self._strict and ending.leftovers and "raised" not in body:
+                text = f"the test left {len(ending.leftovers)} processes running (nsjail_leftovers = fail):\n{deaths.leftovers(ending)}"
+                carrier.fail(text)
+        if "raised" in body:
+            self._raised = carrier.heard(body["raised"])
+            raise self._raised
+
+    def make_report(self, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put the child's report in the place of what this process made of it."""
+        report, self._report = self._report, None
+        here = call.excinfo is not None and call.excinfo.value is not self._raised
+        captured: list[tuple[str, str]] = []
+        if report is not None:
+            captured = [private.title(one) for one in self._sections]
+            # What this process captured before the fork, the child had too; what after it, in a tear-down, comes behind the child's.
+            private.sections(self.item)[:] = _merged(private.sections(self.item)) if call.when == "teardown" else self._sections
+        computed = yield
+        if report is None or here:
+            # The child died, or something went wrong here alone, as in the tear-down of a fixture of a higher scope.
+            report = computed
+        elif call.when == "teardown":
+            others = [one for one in report.sections if one not in captured]
+            report.sections = [*(private.title(one) for one in private.sections(self.item)), *others]
+        if call.when == "teardown":
+            report.start, report.stop, report.duration = call.start, call.stop, call.duration
+            report.sections += self._about
+        return report
+
+    def seen(self) -> pytest.TestReport | None:
+        """What other plugins' wrappers see as the report of this phase, and may change."""
+        if self._report is None:
+            return None
+        report = copy.copy(self._report)
+        report.sections = list(report.sections)
+        return report
+
+    def give_up(self) -> None:
+        """End the child before its time: pytest was interrupted, and the child may have been too. It may tear its test down."""
+        if not self._alive:
+            return
+        told = None
+        with contextlib.suppress(OSError):
+            if not self._poll.poll(_KNOWS * 1000):
+                self._cell.kill(signal.SIGINT)
+            while self._poll.poll(_TEARS_DOWN * 1000) and self._ready() and (said := wire.receive(self._cell.channel)) is not None:
+                if said.body.get("kind") == "left":
+                    told = said.body
+                    break
+        with contextlib.suppress(OSError):
+            self._cell.kill()
+        self._end("interrupt", told)
+
+    def _say(self, when: str) -> None:
+        session = self.item.session
+        # Whether it still is there is seen in the waiting.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self._cell.channel, {"at": when, "stop": [session.shouldstop, session.shouldfail]})
+
+    def _until(self, when: str) -> dict[str, Any]:
+        """The child's message of this phase; what comes before it is passed on.
+
+        :raises BaseException: what ends the session, or pytest's failure for a child that cannot tell any more.
+        """
+        __tracebackhide__ = True
+        while True:
+            try:
+                body = self._next(when)
+            except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
+                self.give_up()
+                raise
+            kind = body.get("kind")
+            try:
+                self._take(body)
+                if kind == "log":
+                    self._log(body, when)
+                    self._say(when)
+                    continue
+            except (KeyError, ValueError, TypeError, AttributeError) as error:
+                self._fail(when, f"the test's process told what is no message during {when}: {error!r}")
+            if kind == "debugger":
+                self._clock.stop()
+            elif kind == "left":
+                self._left(body, when)
+            elif kind == "phase" and body.get("when") == when:
+                return body
+            else:
+                # It is behind: this process has skipped a phase.
+                self._say(when)
+
+    def _next(self, when: str) -> dict[str, Any]:
+        """The next message; no message is a failure."""
+        __tracebackhide__ = True
+        channel = self._cell.channel
+        left = self._clock.left()
+        events = dict(self._poll.poll(None if left is None else left * 1000))
+        if not events:
+            stacks = self._clock.ask(self._cell.kill)
+            with contextlib.suppress(OSError):
+                self._cell.kill()
+            self._end(when, None)
+            carrier.fail(f"the test took longer than its timeout of {self._clock.seconds:g} s, during {when}\n{stacks}".rstrip())
+        if channel.fileno() in events or self._ready():
+            try:
+                if (said := wire.receive(channel)) is not None:
+                    for fd in said.fds:
+                        os.close(fd)
+                    return said.body
+            except ValueError as error:
+                self._fail(when, f"the test's process told what is no message during {when}: {error}")
+        ending = self._end(when, None)
+        carrier.fail(deaths.died(ending, when))
+
+    def _ready(self) -> bool:
+        """Whether a message is there: its sender may be dead since."""
+        return bool(select.select([self._cell.channel], [], [], 0)[0])
+
+    def _fail(self, when: str, text: str) -> NoReturn:
+        __tracebackhide__ = True
+        with contextlib.suppress(OSError):
+            self._cell.kill()
+        self._end(when, None)
+        carrier.fail(text)
+
+    def _take(self, body: dict[str, Any]) -> None:
+        """What has changed in the child since its last message."""
+        item = self.item
+        self._sections = [(str(when), str(key), str(text)) for when, key, text in body["sections"]]
+        private.sections(item)[:] = self._sections
+        if "properties" in body:
+            item.user_properties[:] = decoded(body["properties"])
+        for one in body.get("warnings", ()):
+            private.record_warning(warned.heard(one))
+        for name, args, kwargs in body.get("marks", ()):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                item.add_marker(private.mark(str(name), decoded(args), decoded(kwargs)))
+        if "subtests" in body:
+            private.set_failed_subtests(item, int(body["subtests"]))
+        if "screen" in body:
+            private.set_screen(item.config, body["screen"])
+        if "stop" in body:
+            stop, fail = body["stop"]
+            item.session.shouldstop = stop or item.session.shouldstop
+            item.session.shouldfail = fail or item.session.shouldfail
+
+    def _log(self, body: dict[str, Any], when: str) -> None:
+        """A report that is none of a phase: a subtest's."""
+        config = self.item.config
+        report = unpacked(self.item, body["report"], body["report"]["when"])
+        with contextlib.nullcontext() if body["captured"] else private.uncaptured(config):
+            self.item.ihook.pytest_runtest_logreport(report=report)
+
+    def _read(self, body: dict[str, Any], when: str) -> pytest.TestReport:
+        __tracebackhide__ = True
+        try:
+            return unpacked(self.item, body["report"], when)
+        except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+            self._fail(when, f"the test's process told what is no report of {when}: {error!r}")
+
+    def _left(self, body: dict[str, Any], when: str) -> None:
+        """The child has left its protocol: so does this process, in the same way."""
+        __tracebackhide__ = True
+        how, text = body.get("how"), str(body.get("text"))
+        self._end(when, body)
+        if how == "exit":
+            code = body.get("code")
+            raise pytest.exit.Exception(text, code if isinstance(code, int) else None)
+        if how == "interrupt":
+            carrier.raised_at(KeyboardInterrupt(*([text] if text else [])), str(body.get("path")), int(body.get("line", 1)))
+        carrier.fail(f"pytest itself failed in the test's process during {when}:\n{text}")
+
+    def _end(self, when: str, body: dict[str, Any] | None) -> Ending:
+        """The child has ended, or is about to."""
+        __tracebackhide__ = True
+        self._alive = False
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._clock.close()
+        ending = self._cell.end()
+        told = (body or {}).get("told") or [{}] * len(self._adaptors)
+        for adaptor, one in zip(self._adaptors, told, strict=True):
+            adaptor.parent_after(self.item, one.get("told"), ending)
+            if "error" in one:
+                carrier.fail(f"{type(adaptor).__name__} failed in the test's process:\n{one['error']}")
+        left, written = deaths.leftovers(ending), deaths.written(ending)
+        if left:
+            self._about.append(("nsjail: leftovers", left))
+        if written:
+            self._about.append(("nsjail: written in the jail, and gone", written))
+        return ending
+
+
+def _merged(sections: list[private.Section]) -> list[private.Section]:
+    """What was captured in the child and then here is one section for each stream of a tear-down, in pytest's order."""
+    texts: dict[tuple[str, str], str] = {}
+    others: list[private.Section] = []
+    for when, key, text in sections:
+        if when != "teardown" or key not in _ORDER:
+            others.append((when, key, text))
+        elif (when, key) in texts:
+            texts[when, key] += "\n" * (key == "log") + text
+        else:
+            texts[when, key] = text
+    return others + [(when, key, text) for (when, key), text in sorted(texts.items(), key=lambda one: _ORDER[one[0][1]])]

@@ -1,0 +1,197 @@
+"""The one place that knows what pytest does not promise: its set-up stack, its fixture requests, and who implements a hook.
+
+There is no public way to any of it. :func:`missing` looks whether it is all there, in this version of pytest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import _pytest.fixtures
+import _pytest.nodes
+import _pytest.reports
+import _pytest.runner
+import pytest
+from _pytest.outcomes import TEST_OUTCOME as ERRORS
+from _pytest.runner import check_interactive_exception as interactive
+
+__all__ = ["ERRORS", "interactive"]
+
+Section = tuple[str, str, str]
+_LIVE = ("_first_record_emitted", "_section_name_shown", "_test_outcome_written")
+
+
+def missing(config: pytest.Config) -> list[str]:
+    """What this version of pytest lacks of what is used here; empty: nothing."""
+    state = _pytest.runner.SetupState
+    request = _pytest.fixtures.FixtureRequest
+    there = {
+        "_pytest.runner.SetupState.stack": isinstance(getattr(state(), "stack", None), dict),
+        "_pytest.runner.SetupState.setup": hasattr(state, "setup"),
+        "_pytest.runner.SetupState.teardown_exact": hasattr(state, "teardown_exact"),
+        "_pytest.runner.show_test_item": hasattr(_pytest.runner, "show_test_item"),
+        "_pytest.fixtures.FixtureRequest._get_active_fixturedef": hasattr(request, "_get_active_fixturedef"),
+        "_pytest.fixtures.FixtureDef.scope": hasattr(_pytest.fixtures.FixtureDef, "scope"),
+        "Item._report_sections": "_report_sections" in _pytest.nodes.Item.add_report_section.__code__.co_names,
+        "Session._setupstate": "_setupstate" in _pytest.runner.pytest_runtest_setup.__code__.co_names,
+        "HookCaller._hookimpls": isinstance(getattr(config.hook.pytest_runtest_logreport, "_hookimpls", None), list),
+    }
+    return [name for name, is_there in there.items() if not is_there]
+
+
+def higher(item: pytest.Item) -> Iterator[str]:
+    """The names of an item's fixtures that outlive it, in the order in which pytest sets them up."""
+    definitions = getattr(getattr(item, "_request", None), "_arg2fixturedefs", {})
+    # A parametrization says how long its values live, whatever the fixture says.
+    told = getattr(getattr(item, "callspec", None), "_arg2scope", {})
+
+    def outlives(name: str) -> bool:
+        if not definitions.get(name):
+            return False
+        scope: str = told[name].value if name in told else definitions[name][-1].scope
+        return scope != "function"
+
+    for name in getattr(item, "fixturenames", ()):
+        if outlives(name) and all(outlives(other) for other in definitions[name][-1].argnames if other in definitions):
+            yield name
+
+
+def fixture(item: pytest.Item, name: str) -> Any:
+    """The value of a fixture as the item gets it, set up where it is not yet."""
+    request: Any = item._request  # type: ignore[attr-defined]
+    return request._get_active_fixturedef(name).cached_result[0]
+
+
+def fixture_scope(item: pytest.Item, name: str) -> str | None:
+    """How long a fixture lives; None: there is none of this name, or the item has no fixtures at all."""
+    request: Any = getattr(item, "_request", None)
+    if not request:
+        return None
+    found = request._arg2fixturedefs.get(name) or request._fixturemanager.getfixturedefs(name, item)
+    return found[-1].scope if found else None
+
+
+def stack(item: pytest.Item) -> dict[Any, Any]:
+    """Every node that is set up, the session first, and its finalizers."""
+    state: Any = item.session._setupstate
+    return {node: finalizers for node, (finalizers, _) in state.stack.items()}
+
+
+def hold_teardown(item: pytest.Item, around: Callable[[Callable[[Any], None]], None]) -> None:
+    """From now on, tearing down is what ``around`` makes of pytest's own way, which takes the next item."""
+    state: Any = item.session._setupstate
+    own = state.teardown_exact
+
+    def teardown_exact(nextitem: object) -> None:
+        __tracebackhide__ = True
+        around(own)
+
+    state.teardown_exact = teardown_exact
+
+
+def sections(item: pytest.Item) -> list[Section]:
+    """What was captured of an item so far: when, what, text."""
+    return item._report_sections
+
+
+def title(section: Section) -> tuple[str, str]:
+    """The same as pytest names it in a report."""
+    when, key, text = section
+    return f"Captured {key} {when}", text
+
+
+def tear_down(item: pytest.Item) -> None:
+    """Tear down what is set up for the item, as at a session's end."""
+    item.session._setupstate.teardown_exact(None)
+
+
+def alone(config: pytest.Config, hook: str, plugin: object) -> None:
+    """Take every implementation of a hook out but the plugin's own."""
+    implementations = getattr(config.hook, hook)._hookimpls
+    implementations[:] = [one for one in implementations if one.plugin is plugin]
+
+
+def base_temp(config: pytest.Config) -> str:
+    """The directory that all ``tmp_path`` are in; empty: there is none."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    return str(factory.getbasetemp()) if factory else ""
+
+
+def quiet_item(config: pytest.Config) -> None:
+    """Let ``--setup-show`` say nothing of items: somebody else says it."""
+    if config.option.setupshow:
+        _pytest.runner.show_test_item = lambda item, **kwargs: None
+
+
+def writer(config: pytest.Config) -> Any:
+    """The terminal's writer; None where nothing is written to a terminal."""
+    return getattr(config.pluginmanager.get_plugin("terminalreporter"), "_tw", None)
+
+
+def screen(config: pytest.Config) -> list[Any]:
+    """What the terminal's writer and the live log remember of what they have written."""
+    terminal, live = writer(config), getattr(config.pluginmanager.get_plugin("logging-plugin"), "log_cli_handler", None)
+    return [getattr(terminal, "_current_line", ""), *(bool(getattr(live, name, False)) for name in _LIVE)]
+
+
+def set_screen(config: pytest.Config, told: list[Any]) -> None:
+    """Remember what another process has written to the same terminal."""
+    terminal, live = writer(config), getattr(config.pluginmanager.get_plugin("logging-plugin"), "log_cli_handler", None)
+    if hasattr(terminal, "_current_line"):
+        terminal._current_line = str(told[0])
+    for name, value in zip(_LIVE, told[1:], strict=True):
+        if hasattr(live, name):
+            setattr(live, name, bool(value))
+
+
+def capturing(config: pytest.Config) -> bool:
+    """Whether output is captured right now."""
+    capture = getattr(config.pluginmanager.get_plugin("capturemanager"), "_global_capturing", None)
+    return capture is not None and capture.is_started()
+
+
+def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
+    """Write to the terminal, for a while."""
+    manager: Any = config.pluginmanager.get_plugin("capturemanager")
+    return manager.global_and_fixture_disabled() if manager else nullcontext()
+
+
+def failed_subtests(item: pytest.Item) -> int:
+    """How many subtests of an item have failed: by this count pytest lets the test fail that they are of."""
+    counts, key = _subtests(item)
+    return counts.get(key, 0)
+
+
+def set_failed_subtests(item: pytest.Item, number: int) -> None:
+    """Know what was counted elsewhere."""
+    counts, key = _subtests(item)
+    counts[key] = number
+
+
+def _subtests(item: pytest.Item) -> tuple[dict[Any, int], Any]:
+    try:
+        from _pytest.subtests import failed_subtests_key
+    except ImportError:
+        return {}, ""  # before pytest 9
+    # 9.2 counts by a structured id.
+    return item.config.stash.get(failed_subtests_key, {}), getattr(item, "id", item.nodeid)
+
+
+def set_subtest(report: Any, data: dict[str, Any]) -> None:
+    """Let a subtest's values be shown as they were: pytest takes their representations for values, and represents these."""
+    context, told = getattr(report, "context", None), data.get("_subtest.context")
+    if isinstance(told, dict) and isinstance(getattr(context, "kwargs", None), dict):
+        object.__setattr__(context, "kwargs", told["kwargs"])
+
+
+def mark(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> pytest.MarkDecorator:
+    """A marker by its name; it was checked where it was first made."""
+    return pytest.MarkDecorator(pytest.Mark(name, args, kwargs, _ispytest=True), _ispytest=True)
+
+
+def record_warning(message: warnings.WarningMessage) -> None:
+    """Let a warning be recorded, or shown, as if it had just come through its filters."""
+    warnings.showwarning(message.message, message.category, message.filename, message.lineno, None, message.line)

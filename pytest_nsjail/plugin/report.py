@@ -1,0 +1,61 @@
+"""Reports on their way from the child to its parent: JSON, and again the same report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_nsjail.plugin import private
+from pytest_nsjail.plugin.coded import coded, decoded
+
+_KNOWN = frozenset((
+    "nodeid", "location", "keywords", "outcome", "longrepr", "when", "sections", "duration", "start", "stop", "wasxfail", "$report_type", "_report_type",
+))
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def packed(item: pytest.Item, report: pytest.TestReport, *, whole: bool) -> dict[str, Any]:
+    """A report as JSON.
+
+    :param whole: with all that was captured; else without, where it is what the item has, which is told anyway.
+    """
+    data: dict[str, Any] = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
+    if data is None:
+        raise TypeError(f"no plugin turns {type(report).__name__} into data (pytest_report_to_serializable)")
+    if data.get("user_properties"):
+        data["user_properties"] = {"coded": coded(data["user_properties"])}
+    for key, value in data.items():
+        if key not in _KNOWN and type(value) not in _PLAIN and key != "user_properties":
+            data[key] = {"coded": coded(value)}
+    if not whole and report.sections == captured(item):
+        del data["sections"]
+    return data
+
+
+def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestReport:
+    """The report again. Whose it is and of which phase is not asked: that is known.
+
+    :raises ValueError: for what is no report.
+    """
+    data = {key: decoded(value["coded"]) if key not in _KNOWN and isinstance(value, dict) else value for key, value in data.items()}
+    data.update(nodeid=item.nodeid, location=item.location, when=when)
+    if "sections" not in data:
+        data["sections"] = captured(item)
+    report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+    if not isinstance(report, pytest.TestReport):
+        raise ValueError(f"no plugin makes a report of {sorted(data)}")
+    if report.outcome not in ("passed", "failed", "skipped"):
+        raise ValueError(f"its outcome is {report.outcome!r}")
+    private.set_subtest(report, data)
+    # JSON knows no tuples, and others look for them.
+    report.sections = [(title, text) for title, text in report.sections]
+    if isinstance(report.longrepr, list):
+        path, line, reason = report.longrepr
+        report.longrepr = (path, line, reason)
+    return report
+
+
+def captured(item: pytest.Item) -> list[tuple[str, str]]:
+    """What was captured of an item, as a report has it."""
+    return [private.title(one) for one in private.sections(item)]
