@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 import pytest
@@ -26,6 +27,12 @@ def cut(call: pytest.CallInfo[None]) -> None:
         call.excinfo = pytest.ExceptionInfo.from_exception(error.with_traceback(kept))
 
 
+def without(excinfo: pytest.ExceptionInfo[BaseException], modules: frozenset[str]) -> pytest.ExceptionInfo[BaseException]:
+    """The same exception, whose traceback has no frame of some modules."""
+    kept = _without(excinfo.tb, lambda trace: trace.tb_frame.f_globals.get("__name__") in modules)
+    return pytest.ExceptionInfo.from_exception(excinfo.value.with_traceback(kept)) if kept is not None else excinfo
+
+
 def printable(text: str) -> str:
     """A text that can be encoded: bytes of a program that are no UTF-8 are surrogates in it."""
     return text.encode(errors="backslashreplace").decode()
@@ -47,7 +54,17 @@ def _ours(trace: TracebackType) -> bool:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    if trace is None:
-        return None
-    rest = _without_ours(trace.tb_next)
-    return rest if _ours(trace) else TracebackType(rest, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+    return _without(trace, _ours)
+
+
+def _without(trace: TracebackType | None, unwanted: Callable[[TracebackType], bool]) -> TracebackType | None:
+    # Not by recursion: it may be that very error.
+    kept: list[TracebackType] = []
+    while trace is not None:
+        if not unwanted(trace):
+            kept.append(trace)
+        trace = trace.tb_next
+    rest: TracebackType | None = None
+    for one in reversed(kept):
+        rest = TracebackType(rest, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return rest

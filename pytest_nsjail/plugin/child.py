@@ -37,6 +37,8 @@ class Child:
         self.item, self._channel, self._adaptors = item, channel, adaptors
         self._pid = os.getpid()
         self._at, self._calling = "setup", False
+        self._runtest = item.runtest
+        vars(item)["runtest"] = self._call
         self._marks = list(item.own_markers)
         config = item.config
         for hook in ("pytest_runtest_logreport", "pytest_warning_recorded"):
@@ -56,12 +58,11 @@ class Child:
         for adaptor in adaptors:
             adaptor.child_begins(item)
 
-    def call(self) -> Generator[None, object, object]:
-        """Around the test's own phase: a report within it is a subtest's."""
-        __tracebackhide__ = True
+    def _call(self) -> None:
+        """The test's own phase: a report within it is a subtest's."""
         self._calling = True
         try:
-            return (yield)
+            self._runtest()
         finally:
             self._calling = False
 
@@ -188,12 +189,12 @@ class Child:
             self.item.session.shouldfail = fail
         self._screen = private.screen(self.item.config)
 
-    def _tear_down(self, own: Callable[[Any], None]) -> None:
+    def _tear_down(self, own: Callable[[Any], None], nextitem: object) -> None:
         """Tear down the item alone: what is above it is its parent's. And what was set up above it in here, by a dynamic request."""
         __tracebackhide__ = True
         errors: list[BaseException] = []
         try:
-            own(_Beside(self.item))
+            own(_Beside(self.item, nextitem))
         except private.ERRORS as error:
             errors.append(error)
         for node, finalizers in reversed(private.stack(self.item).items()):
@@ -217,8 +218,11 @@ class Child:
 class _Beside:
     """Stands for the next item, which has the same parents."""
 
-    def __init__(self, item: pytest.Item) -> None:
-        self._item = item
+    def __init__(self, item: pytest.Item, nextitem: object) -> None:
+        self._item, self._real = item, nextitem
+
+    def __repr__(self) -> str:
+        return repr(self._real)
 
     def listchain(self) -> list[Any]:
         return list(self._item.listchain()[:-1])

@@ -71,7 +71,7 @@ class Parent:
 
     def make_report(self, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put the child's report in the place of what this process made of it."""
-        report, self._report = self._report, None
+        report = self._report
         here = call.excinfo is not None and call.excinfo.value is not self._raised
         captured: list[tuple[str, str]] = []
         if report is not None:
@@ -79,6 +79,7 @@ class Parent:
             # What this process captured before the fork, the child had too; what after it, in a tear-down, comes behind the child's.
             private.sections(self.item)[:] = _merged(private.sections(self.item)) if call.when == "teardown" else self._sections
         computed = yield
+        self._report = None
         if report is None or here:
             # The child died, or something went wrong here alone, as in the tear-down of a fixture of a higher scope.
             report = computed
@@ -90,9 +91,9 @@ class Parent:
             report.sections += self._about
         return report
 
-    def seen(self) -> pytest.TestReport | None:
+    def seen(self, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
         """What other plugins' wrappers see as the report of this phase, and may change."""
-        if self._report is None:
+        if self._report is None or (call.excinfo is not None and call.excinfo.value is not self._raised):
             return None
         report = copy.copy(self._report)
         report.sections = list(report.sections)

@@ -80,14 +80,14 @@ def stack(item: pytest.Item) -> dict[Any, Any]:
     return {node: finalizers for node, (finalizers, _) in state.stack.items()}
 
 
-def hold_teardown(item: pytest.Item, around: Callable[[Callable[[Any], None]], None]) -> None:
-    """From now on, tearing down is what ``around`` makes of pytest's own way, which takes the next item."""
+def hold_teardown(item: pytest.Item, around: Callable[[Callable[[Any], None], object], None]) -> None:
+    """From now on, tearing down is what ``around`` makes of pytest's own way, which takes the next item, and that item."""
     state: Any = item.session._setupstate
     own = state.teardown_exact
 
     def teardown_exact(nextitem: object) -> None:
         __tracebackhide__ = True
-        around(own)
+        around(own, nextitem)
 
     state.teardown_exact = teardown_exact
 

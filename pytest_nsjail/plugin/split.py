@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nsjail.errors import NsjailError
-from pytest_nsjail.plugin import adaptors, carrier, options, private
+from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
 from pytest_nsjail.plugin.clock import Clock
 from pytest_nsjail.plugin.parent import Parent
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_nsjail.runtime import Runtime
     from pytest_nsjail.spec.isolated import IsolatedSpec
 
+_OURS = frozenset(f"pytest_nsjail.plugin.{name}" for name in ("split", "child", "private"))
 _METHODS = ("setup", "runtest", "teardown")
 
 
@@ -145,17 +146,16 @@ class Session:
             options.unavailable(self._config, error)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_call(self) -> Generator[None, object, object]:
-        __tracebackhide__ = True
-        child = self._split and self._split.child
-        return (yield from child.call()) if child else (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        side = (self._split.child or self._split.parent) if self._split else None
-        if side is None or side.item is not item:
+        split = self._split
+        if split is None or split.item is not item:
             return (yield)
-        return (yield from side.make_report(call))
+        if split.parent:
+            return (yield from split.parent.make_report(call))
+        if call.excinfo is not None:
+            # Whatever way it is shown, it is shown as if nothing of this had been between.
+            call.excinfo = brief.without(call.excinfo, _OURS)
+        return (yield from split.child.make_report(call)) if split.child else (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -179,6 +179,6 @@ class Seen:
         self._session = session
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> pytest.TestReport | None:
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
         split = self._session._split
-        return split.parent.seen() if split and split.parent and split.item is item else None
+        return split.parent.seen(call) if split and split.parent and split.item is item else None
