@@ -135,9 +135,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable(report: pytest.CollectReport | pytest.TestReport) -> Generator[None, object, object]:
+def pytest_report_to_serializable(config: pytest.Config, report: pytest.CollectReport | pytest.TestReport) -> Generator[None, object, object]:
     data = yield
-    return brief.encodable(data) if report.failed else data
+    # On its way from a test's own process a text may be what it is.
+    plain = not report.failed or (_SESSION in config.stash and config.stash[_SESSION].in_child)
+    return data if plain else brief.encodable(data)
 
 
 def _hooks(config: pytest.Config) -> Any:

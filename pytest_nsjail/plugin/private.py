@@ -34,6 +34,7 @@ def missing(config: pytest.Config) -> list[str]:
         "_pytest.runner.SetupState.teardown_exact": hasattr(state, "teardown_exact"),
         "_pytest.runner.show_test_item": hasattr(_pytest.runner, "show_test_item"),
         "_pytest.fixtures.FixtureRequest._get_active_fixturedef": hasattr(request, "_get_active_fixturedef"),
+        "_pytest.fixtures.TopRequest._fillfixtures": hasattr(getattr(_pytest.fixtures, "TopRequest", None), "_fillfixtures"),
         "_pytest.fixtures.FixtureDef.scope": hasattr(_pytest.fixtures.FixtureDef, "scope"),
         "Item._report_sections": "_report_sections" in _pytest.nodes.Item.add_report_section.__code__.co_names,
         "Session._setupstate": "_setupstate" in _pytest.runner.pytest_runtest_setup.__code__.co_names,
@@ -57,6 +58,26 @@ def higher(item: pytest.Item) -> Iterator[str]:
     for name in getattr(item, "fixturenames", ()):
         if outlives(name) and all(outlives(other) for other in definitions[name][-1].argnames if other in definitions):
             yield name
+
+
+def set_up_higher(item: pytest.Item) -> None:
+    """Set up an item's fixtures that outlive it, in the way of pytest itself: by its own frames, should one fail."""
+    __tracebackhide__ = True
+    names = set(higher(item))
+    if not names:
+        return
+    some: Any = item
+    # What there is an argument for already is not set up.
+    others = [name for name in some.fixturenames if name not in names and name not in some.funcargs]
+    some.funcargs.update(dict.fromkeys(others))
+    try:
+        if type(item).setup is pytest.Function.setup:
+            pytest.Function.setup(some)
+        else:
+            some._request._fillfixtures()
+    finally:
+        for name in others:
+            some.funcargs.pop(name, None)
 
 
 def fixture(item: pytest.Item, name: str) -> Any:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from pytest_nsjail.plugin import private
+from pytest_nsjail.plugin import private, shown
 from pytest_nsjail.plugin.coded import coded, decoded
 
 _KNOWN = frozenset((
     "nodeid", "location", "keywords", "outcome", "longrepr", "when", "sections", "duration", "start", "stop", "wasxfail", "$report_type", "_report_type",
+    "shown",
 ))
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -23,6 +24,8 @@ def packed(item: pytest.Item, report: pytest.TestReport, *, whole: bool) -> dict
     data: dict[str, Any] = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
     if data is None:
         raise TypeError(f"no plugin turns {type(report).__name__} into data (pytest_report_to_serializable)")
+    if hasattr(report.longrepr, "toterminal") and isinstance(data.get("longrepr"), str):
+        data["shown"] = shown.record(report.longrepr, item.config)
     if data.get("user_properties"):
         data["user_properties"] = {"coded": coded(data["user_properties"])}
     for key, value in data.items():
@@ -40,6 +43,7 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
     """
     data = {key: decoded(value["coded"]) if key not in _KNOWN and isinstance(value, dict) else value for key, value in data.items()}
     data.update(nodeid=item.nodeid, location=item.location, when=when)
+    written = data.pop("shown", None)
     if "sections" not in data:
         data["sections"] = captured(item)
     report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
@@ -48,6 +52,8 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
     if report.outcome not in ("passed", "failed", "skipped"):
         raise ValueError(f"its outcome is {report.outcome!r}")
     private.set_subtest(report, data)
+    if written is not None:
+        report.longrepr = cast(Any, shown.Shown(str(report.longrepr), written))
     # JSON knows no tuples, and others look for them.
     report.sections = [(title, text) for title, text in report.sections]
     if isinstance(report.longrepr, list):

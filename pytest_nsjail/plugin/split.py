@@ -54,8 +54,7 @@ class Split:
         __tracebackhide__ = True
         item, session = self.item, self._session
         self.parent = None
-        for name in private.higher(item):
-            private.fixture(item, name)
+        private.set_up_higher(item)
         runtime = session.runtime()
         cell = session.cell(runtime, self._spec())
         clock = Clock(self._world.spec.timeout)
@@ -137,6 +136,11 @@ class Session:
                 self._split.parent.give_up()
             self._split.undo()
             self._split = None
+
+    @property
+    def in_child(self) -> bool:
+        """Whether this process is a test's own."""
+        return self._split is not None and self._split.child is not None
 
     def cell(self, runtime: Runtime, spec: IsolatedSpec) -> Any:
         """A jail for the next test."""
