@@ -36,6 +36,7 @@ class Process:
 class Told:
     """What the init told of one program so far.
 
+    :ivar born: whether its process is there; ``host_pid`` its number, 0 where this process cannot see it.
     :ivar failure: the step that failed, the errno and the path, where it never ran.
     :ivar report: the init's last word, once it ended; see ``Init._end``.
     :ivar layer: a descriptor of the throwaway layer, where anything was written; whoever takes it owns it.
@@ -43,6 +44,7 @@ class Told:
 
     out: int
     err: int
+    born: bool = False
     host_pid: int = 0
     failure: tuple[str, int, str] | None = None
     report: dict[str, Any] | None = None
@@ -84,7 +86,7 @@ class Handle:
         out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("nsjail-stdout", "nsjail-stderr"))
         first, self._prepared = self._prepared, None
         steps = [encode(step) for step in first.steps] if first else []
-        self._told[number] = Told(out, err, first.host_pid if first else 0)
+        self._told[number] = Told(out, err, first.born, first.host_pid) if first else Told(out, err)
         source = [] if stdin is None else [_file(stdin)]
         try:
             self._say({"do": "run", "number": number, "command": command.encode(), "steps": steps}, [out, err, *source, *doors])
@@ -95,7 +97,7 @@ class Handle:
     def started(self, number: int) -> Told:
         """Wait until a program runs, or is known not to."""
         told = self.known(number)
-        self._until(lambda: bool(told.host_pid or told.over))
+        self._until(lambda: told.born or told.over)
         if not told.over:
             # Born, and maybe not its program yet: the init answers when it is, or when it is known not to become it.
             try:
@@ -238,7 +240,7 @@ class Handle:
             return  # closed or forgotten meanwhile
         told = self._told[body["number"]]
         if event == "born":
-            told.host_pid = said.pid
+            told.born, told.host_pid = True, said.pid
         elif event == "failed":
             told.host_pid, told.failure = 0, (body["step"], body["errno"], body["path"])
         elif event == "exited":

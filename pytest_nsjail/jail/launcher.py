@@ -28,13 +28,15 @@ class Prepared(NamedTuple):
 
     :param sock: to it; whoever has it owns it.
     :param steps: what of the plan it has still to do.
-    :param host_pid: of the payload, where that is born and waits too; else 0.
+    :param born: whether the payload is born and waits, too.
+    :param host_pid: the payload's then, as this process numbers it; 0 where it cannot see it, from a jail of its own.
     :param doors: where it was opened for a process of pytest's own, descriptors of its namespaces in the order of :data:`pytest_nsjail.jail.init.DOORS`,
         and of the user namespace of who comes in; whoever has them closes them.
     """
 
     sock: socket.socket
     steps: tuple[Step, ...]
+    born: bool
     host_pid: int
     doors: tuple[int, ...] = ()
 
@@ -112,7 +114,7 @@ class Launcher:
                 ordered, ready = self._await(network, wish, ids)
         if ready is not None and ready.body["event"] == "prepared":
             rest = () if opened else steps[len(ordered.wish.steps):]
-            return Prepared(ordered.sock, rest, ready.pid if ready.body["born"] else 0, tuple(ready.fds))
+            return Prepared(ordered.sock, rest, ready.body["born"], ready.pid if ready.body["born"] else 0, tuple(ready.fds))
         ordered.sock.close()
         if ready is None:
             raise SetupError("the jail's init died while it was made")

@@ -167,6 +167,11 @@ class Cell:
         self.close()
         return ending
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._init.fileno() < 0
+
     def close(self) -> None:
         """End it at once, where :meth:`end` was not reached."""
         for sock in (self.channel, self._theirs, self._init):

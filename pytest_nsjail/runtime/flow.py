@@ -67,6 +67,7 @@ class Runtime:
         self._adjust, self._finished = adjust, finished
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
+        self._cells: list[Cell] = []
         self._interpreted: dict[ImageSpec, Image] = {}
         self._surroundings: tuple[tuple[str, str], Surroundings] | None = None
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
@@ -180,10 +181,12 @@ class Runtime:
                 raise
         user = (who.uid, who.gid, who.groups if maps.setgroups else None) if who else None
         env = {**homes(around), **dict(image.spec.env if image else ()), **dict(spec.env)}
-        return Cell(
+        cell = Cell(
             prepared, privileged=world.privileged, user=user, env=env, bounds=bounds, limits=spec.limits, project=around.project,
             forked=self._launcher.disown,
         )
+        self._cells = [other for other in self._cells if not other.closed] + [cell]
+        return cell
 
     def ahead(self) -> None:
         """Have the next jail prepared before it is asked for."""
@@ -191,6 +194,9 @@ class Runtime:
 
     def close(self) -> None:
         """End every jail, and remove from the store what nobody has asked for in a month."""
+        # A child of ours that nobody waited for would keep its jail, and that the zygote, for ever.
+        for cell in self._cells:
+            cell.close()
         self._launcher.close()
         self._store.prune(_KEPT)
 

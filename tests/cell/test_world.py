@@ -245,3 +245,42 @@ def test_an_image_is_its_root_with_this_interpreter_in_it(inside, runtime, proje
         assert "/etc/written" in ran.ending.added
         assert ran.ending.read_bytes("/etc/written") == b"x"
     assert inside(lambda: [pwd.getpwnam("nodeuser").pw_uid, os.environ["FROM"]], image=image.spec).value == [500, "image"]
+
+
+def test_a_program_in_a_jail_beside_it(inside, runtime):
+    def run() -> list[object]:
+        first = runtime.run(["/bin/busybox", "sh", "-c", "echo $$; hostname"], hostname="beside")
+        image = runtime.image(Elf("/bin/busybox", "/bin/sh"), Text("/made", f"{os.getpid()} {time.monotonic_ns()}\n"))
+        second = runtime.run(["/bin/sh", "-c", "read a </made; echo ${a%% *}; exit 3"], image=image)
+        with runtime.start(["/bin/busybox", "sleep", "60"]) as jail:
+            return [first.stdout, second.stdout, second.returncode, len(jail.processes())]
+
+    for _ in range(3):
+        assert inside(run).value == ["2\nbeside\n", "2\n", 3, 1]
+        assert runtime.run(["/bin/busybox", "true"]).ok
+
+
+def test_a_jail_that_it_started_ends_with_it(inside, runtime):
+    def start() -> list[object]:
+        jail = runtime.start(["/bin/busybox", "sleep", "600"])
+        # It is in another jail, and has no number here.
+        return [os.stat("/proc/self/ns/pid").st_ino, jail.host_pid, jail.run(["/bin/busybox", "readlink", "/proc/self/ns/pid"]).stdout]
+
+    mine, pid, theirs = inside(start).value
+    assert pid == 0
+    assert str(mine) not in theirs
+    deadline = time.monotonic() + 5
+    while (left := _in_namespace(theirs.strip())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == []
+
+
+def _in_namespace(name: str) -> list[str]:
+    found = []
+    for pid in os.listdir("/proc"):
+        try:
+            if pid.isdigit() and os.readlink(f"/proc/{pid}/ns/pid") == name:
+                found.append(pid)
+        except OSError:
+            pass
+    return found
