@@ -32,6 +32,8 @@ from pytest_nsjail.kernel.procfs import number_next
 
 # In the order in which they are told.
 DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+# The number of a jail's program, and of who comes in.
+_FIRST = 2
 # At the most; a test may hold a jail that has ended, and look at it later.
 _LINGER_MS = 20
 
@@ -216,7 +218,7 @@ class Init:
                 return waiting, waiting.order(command)
             waiting.discard()
             # A program is number 2 in its jail, whatever was in its place.
-            number_next(self._site.sysctls, waiting.pid)
+            number_next(self._site.sysctls, _FIRST)
         payload = Payload(self._door, self._site.sysctls)
         failure = payload.order(command) or payload.bear(command.idmap, self._site.proc, self._groups)
         if failure is None:
@@ -249,7 +251,7 @@ class Init:
         self._door = payload.door
         payload.discard()
         # Who comes in is number 2, as a program would be.
-        number_next(self._site.sysctls, payload.pid)
+        number_next(self._site.sysctls, _FIRST)
         doors = [*(os.open(f"{self._site.proc}/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in DOORS), self._door]
         self._settle()
         self._tell({"event": "prepared", "born": False}, doors)
