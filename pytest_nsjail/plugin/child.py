@@ -37,6 +37,7 @@ class Child:
         self.item, self._channel, self._adaptors = item, channel, adaptors
         self._pid = os.getpid()
         self._at, self._calling = "setup", False
+        self._report: pytest.TestReport | None = None
         self._runtest = item.runtest
         vars(item)["runtest"] = self._call
         self._marks = list(item.own_markers)
@@ -76,16 +77,19 @@ class Child:
         report = yield
         if not ours:
             return report
+        last = call.when == "teardown"
+        if last and private.interactive(call, report):
+            # Pytest calls it later, when this process is no more. By then nobody waits for it, either.
+            self.item.ihook.pytest_exception_interact(node=self.item, call=call, report=report)
         body: dict[str, Any] = {"kind": "phase", "when": call.when, "report": self._packed(report, whole=False)}
         if call.excinfo is not None:
             body["raised"] = carrier.told(call.excinfo.value)
-        if call.when == "teardown":
+        if last:
             body["told"] = self._ends()
             self._tell(body)
-            if private.interactive(call, report):
-                self.item.ihook.pytest_exception_interact(node=self.item, call=call, report=report)
             self._exit()
         self._tell(body)
+        self._report = report
         self._wait()
         return report
 
@@ -154,6 +158,9 @@ class Child:
         body["sections"] = private.sections(item)
         if item.user_properties:
             body["properties"] = coded(item.user_properties)
+        if getattr(self._report, "_pdbshown", False):
+            # By the debugger, since the report was told: it is not shown again.
+            body["shown"] = True
         if self._warnings:
             body["warnings"] = [warned.told(one) for one in self._warnings]
             self._warnings.clear()

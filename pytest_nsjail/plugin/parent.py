@@ -39,6 +39,7 @@ class Parent:
         self._alive = True
         self._raised: BaseException | None = None
         self._report: pytest.TestReport | None = None
+        self._last: pytest.TestReport | None = None
         self._about: list[tuple[str, str]] = []
         self._sections: list[private.Section] = []
         self._poll = select.poll()
@@ -86,6 +87,7 @@ class Parent:
         elif call.when == "teardown":
             others = [one for one in report.sections if one not in captured]
             report.sections = [*(private.title(one) for one in private.sections(self.item)), *others]
+        self._last = report
         if call.when == "teardown":
             report.start, report.stop, report.duration = call.start, call.stop, call.duration
             report.sections += self._about
@@ -201,6 +203,8 @@ class Parent:
                 item.add_marker(private.mark(str(name), decoded(args), decoded(kwargs)))
         if "subtests" in body:
             private.set_failed_subtests(item, int(body["subtests"]))
+        if "shown" in body and self._last is not None:
+            vars(self._last)["_pdbshown"] = True
         if "screen" in body:
             private.set_screen(item.config, body["screen"])
         if "stop" in body:

@@ -50,23 +50,27 @@ def higher(item: pytest.Item) -> Iterator[str]:
     told = getattr(getattr(item, "callspec", None), "_arg2scope", {})
 
     def outlives(name: str) -> bool:
-        if not definitions.get(name):
-            return False
-        scope: str = told[name].value if name in told else definitions[name][-1].scope
-        return scope != "function"
+        scope = told[name].value if name in told else fixture_scope(item, name)
+        return scope not in ("function", None)
 
     for name in getattr(item, "fixturenames", ()):
-        if outlives(name) and all(outlives(other) for other in definitions[name][-1].argnames if other in definitions):
+        if outlives(name) and (name not in told or all(outlives(other) for other in definitions[name][-1].argnames if other in definitions)):
             yield name
 
 
 def set_up_higher(item: pytest.Item) -> None:
     """Set up an item's fixtures that outlive it, in the way of pytest itself: by its own frames, should one fail."""
     __tracebackhide__ = True
+    some: Any = item
+    if not hasattr(item, "fixturenames"):
+        return
+    # pytest-asyncio asks for what has the event loop as late as in the item's own set-up.
+    runner = f"_{getattr(item, '_loop_scope', '')}_scoped_runner"
+    if hasattr(item, "_loop_scope") and runner not in some.fixturenames and fixture_scope(item, runner):
+        some.fixturenames.append(runner)
     names = set(higher(item))
     if not names:
         return
-    some: Any = item
     # What there is an argument for already is not set up.
     others = [name for name in some.fixturenames if name not in names and name not in some.funcargs]
     some.funcargs.update(dict.fromkeys(others))
@@ -78,6 +82,10 @@ def set_up_higher(item: pytest.Item) -> None:
     finally:
         for name in others:
             some.funcargs.pop(name, None)
+    if runner not in names and runner in some.fixturenames:
+        for name in _definition(item, runner).argnames:
+            if fixture_scope(item, name) not in ("function", None):
+                fixture(item, name)
 
 
 def fixture(item: pytest.Item, name: str) -> Any:
@@ -88,11 +96,16 @@ def fixture(item: pytest.Item, name: str) -> Any:
 
 def fixture_scope(item: pytest.Item, name: str) -> str | None:
     """How long a fixture lives; None: there is none of this name, or the item has no fixtures at all."""
+    found = _definition(item, name)
+    return found.scope if found else None
+
+
+def _definition(item: pytest.Item, name: str) -> Any:
     request: Any = getattr(item, "_request", None)
     if not request:
         return None
     found = request._arg2fixturedefs.get(name) or request._fixturemanager.getfixturedefs(name, item)
-    return found[-1].scope if found else None
+    return found[-1] if found else None
 
 
 def stack(item: pytest.Item) -> dict[Any, Any]:
