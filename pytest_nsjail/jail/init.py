@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -32,6 +33,8 @@ from pytest_nsjail.kernel.procfs import number_next
 
 # In the order in which they are told.
 DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+# How long the processes of a test may live on before they count as left.
+_LEAVE_SECONDS = 0.05
 # The number of a jail's program, and of who comes in.
 _FIRST = 2
 # At the most; a test may hold a jail that has ended, and look at it later.
@@ -259,8 +262,12 @@ class Init:
             os.close(door)
 
     def _finish(self) -> NoReturn:
-        """Who came in has ended: tell who is left and what was written, and end."""
-        if not processes.alone():
+        """Who came in has ended, or is about to: tell who is left and what was written, and end."""
+        until = time.monotonic() + _LEAVE_SECONDS
+        # What ends with who came in may take a moment to.
+        while (left := processes.descended()) and time.monotonic() < until:
+            time.sleep(_LEAVE_SECONDS / 20)
+        if left:
             self._kill_the_rest()
         found = [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
         _make_way()
@@ -361,7 +368,7 @@ class Init:
         self._kill_the_rest()
 
     def _kill_the_rest(self) -> None:
-        for process in processes.seen():
+        for process in processes.seen(processes.descended()):
             try:
                 self._tell({"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
             except ProcessLookupError:

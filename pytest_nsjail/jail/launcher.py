@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail import wire
@@ -90,6 +90,8 @@ class Launcher:
         self._spares: list[_Ordered] = []
         self._last: _Wish | None = None
         self._expected: _Wish | None = None
+        # The last order's, for the next is likely to be the same.
+        self._encoded: tuple[tuple[str, _Wish] | None, list[list[Any]]] = None, []
         self._idmap: idmap.IdMap | None = None
         self._owner = os.getpid()
         self._lock = threading.RLock()
@@ -174,8 +176,10 @@ class Launcher:
         ours.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
         with theirs:
             try:
-                ahead = [encode(step) for step in (*base(self.world, network), *wish.steps)]
-                wire.send(self._sock, {"steps": ahead, "idmap": self._idmap, "opened": wish.opened}, [theirs.fileno()])
+                key = network, wish
+                if key != self._encoded[0]:
+                    self._encoded = key, [encode(step) for step in (*base(self.world, network), *wish.steps)]
+                wire.send(self._sock, {"steps": self._encoded[1], "idmap": self._idmap, "opened": wish.opened}, [theirs.fileno()])
             except BrokenPipeError:
                 # The zygote is gone: whoever listens on ours hears the end of file.
                 pass

@@ -24,10 +24,15 @@ def pids() -> list[int]:
     return sorted(found)
 
 
-def seen() -> list[Seen]:
-    """Everybody with their arguments; a process that ends meanwhile is left out."""
+def descended() -> list[int]:
+    """Everybody whose parent is in the jail, too: not who came in from outside."""
+    return [pid for pid in pids() if _field(pid, 1) != 0]
+
+
+def seen(among: list[int] | None = None) -> list[Seen]:
+    """Everybody with their arguments, or those ``among`` them; a process that ends meanwhile is left out."""
     found = []
-    for pid in pids():
+    for pid in pids() if among is None else among:
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")[:-1]

@@ -168,7 +168,7 @@ class Parent:
             carrier.fail(f"the test took longer than its timeout of {self._clock.seconds:g} s, during {when}\n{stacks}".rstrip())
         if channel.fileno() in events or self._ready():
             try:
-                if (said := wire.receive(channel)) is not None:
+                if (said := self._cell.receive()) is not None:
                     for fd in said.fds:
                         os.close(fd)
                     return said.body
@@ -245,7 +245,8 @@ class Parent:
         if self._pidfd >= 0:
             os.close(self._pidfd)
         self._clock.close()
-        ending = self._cell.end()
+        # Who told all that it had to tell exits by itself.
+        ending = self._cell.end(expected=body is not None)
         told = (body or {}).get("told") or [{}] * len(self._adaptors)
         for adaptor, one in zip(self._adaptors, told, strict=True):
             adaptor.parent_after(self.item, one.get("told"), ending)

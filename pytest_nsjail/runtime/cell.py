@@ -13,7 +13,7 @@ from pytest_nsjail.image.changes import Changes, NotWritten
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.bounds import Bounds
-from pytest_nsjail.jail.entry import Doors, Entered, User, fork, join, status
+from pytest_nsjail.jail.entry import Doors, Entered, User, fork, has_ended, join, status
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled, Status
@@ -23,12 +23,12 @@ from pytest_nsjail.spec.limits import Limits
 class Ending(NamedTuple):
     """How the child of a cell ended, and what was left in it.
 
-    :param status: how.
+    :param status: how; None where it said its last word and was not waited for.
     :param leftovers: processes that were still alive then; they are dead by now.
     :param layers: what it wrote, by the directory it lies below: the project and, in an image, the root; that is gone but for what is read from here.
     """
 
-    status: Status
+    status: Status | None
     leftovers: tuple[Process, ...]
     layers: tuple[tuple[str, Changes], ...]
 
@@ -67,18 +67,19 @@ class Cell:
     :param env: variables that the child gets.
     :param project: the directory that it may write to, and whose changes are gone.
     :param forked: called in the child, before anything else can be.
+    :param ahead: called here once there is a child: it runs now, and so can whatever prepares the next cell.
     :ivar channel: this side's end of a socket between the two, for :mod:`pytest_nsjail.jail.wire`; after :meth:`fork` each side has its own.
     :ivar pid: the child, as this process numbers it; 0 before :meth:`fork` and in the child.
     """
 
     def __init__(
         self, prepared: Prepared, *, privileged: bool, user: User | None, env: Mapping[str, str], bounds: Bounds,
-        limits: Limits, project: str, forked: Callable[[], None],
+        limits: Limits, project: str, forked: Callable[[], None], ahead: Callable[[], None],
     ) -> None:
         self._init = prepared.sock
         self._doors: Doors | None = Doors(*prepared.doors)
         self._privileged, self._user, self._env, self._bounds, self._limits, self._project = privileged, user, env, bounds, limits, project
-        self._forked = forked
+        self._forked, self._ahead = forked, ahead
         self.channel, self._theirs = wire.pair()
         self._entered: Entered | None = None
 
@@ -89,8 +90,8 @@ class Cell:
     def fork(self) -> bool:
         """Fork this process into the jail.
 
-        :return: True in the child.
-        :raises SetupError: where the jail refuses to be entered; in this process alone.
+        :return: True in the child. Whether that could enter the jail is known with its first message, see :meth:`receive`.
+        :raises SetupError: where there can be no child; in this process alone.
         """
         assert self._doors is not None
         here = os.getcwd()
@@ -108,11 +109,18 @@ class Cell:
             self._doors.close()
             self._doors = None
         self._theirs.close()
-        said = wire.receive(self.channel)
-        if said is None or "error" in said.body:
-            self.close()
-            raise SetupError(said.body["error"] if said else "the test's process died while it entered the jail")
+        self._ahead()
         return False
+
+    def receive(self) -> wire.Received | None:
+        """The child's next message, or None when it is gone.
+
+        :raises SetupError: where it could not enter the jail.
+        """
+        said = wire.receive(self.channel)
+        if said is not None and "refused" in said.body:
+            raise SetupError(said.body["refused"], said.body["errno"])
+        return said
 
     def _settle(self, here: str, groups: Sequence[int]) -> None:
         """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
@@ -130,11 +138,10 @@ class Cell:
                 os.chdir(here)
             except OSError:
                 os.chdir(self._project)
-            wire.send(self._theirs, {"event": "entered"})
         except BaseException as error:
             # Whatever it is: this process must not go on as a second pytest.
             try:
-                wire.send(self._theirs, {"error": f"enter the jail: {error}"})
+                wire.send(self._theirs, {"refused": f"enter the jail: {error}", "errno": getattr(error, "errno", None) or 0})
             finally:
                 os._exit(1)
 
@@ -142,11 +149,16 @@ class Cell:
         """Send the child a signal."""
         os.kill(self.pid, number)
 
-    def end(self) -> Ending:
-        """Wait for the child's end, kill whoever it left, and see what it wrote."""
+    def end(self, *, expected: bool = False) -> Ending:
+        """See how the child ended, kill whoever it left, and see what it wrote.
+
+        :param expected: whether the child has said its last word, and exits by itself: its end is not waited for.
+        """
         assert self._entered is not None
-        code = os.waitstatus_to_exitcode(status(self._entered))
-        self._entered = None
+        code = None
+        if not expected:
+            code = os.waitstatus_to_exitcode(status(self._entered))
+            self._entered = None
         leftovers: list[Process] = []
         layers: list[tuple[str, Changes]] = []
         try:
@@ -160,28 +172,34 @@ class Cell:
                     break
         except OSError:
             pass  # the init was killed: all that is left to tell is how the child ended
-        how = Exited(code) if code >= 0 else Signaled(-code)
-        counters = self._bounds.group.counters() if self._bounds.group else None
-        ended: Status = OutOfMemory(int(self._limits.memory or 0), how) if counters and counters.oom_kills and how != Exited(0) else how
-        ending = Ending(ended, tuple(leftovers), tuple(layers))
-        self.close()
+        ending = Ending(None if code is None else self._status(code), tuple(leftovers), tuple(layers))
+        self._let_go()
         return ending
 
-    @property
-    def closed(self) -> bool:
-        """Whether it has ended."""
-        return self._init.fileno() < 0
+    def _status(self, code: int) -> Status:
+        how = Exited(code) if code >= 0 else Signaled(-code)
+        counters = self._bounds.group.counters() if self._bounds.group else None
+        return OutOfMemory(int(self._limits.memory or 0), how) if counters and counters.oom_kills and how != Exited(0) else how
+
+    def reaped(self) -> bool:
+        """Whether nothing is left of it in this process: a child whose end was not waited for is reaped here."""
+        if self._init.fileno() < 0 and self._entered is not None and has_ended(self._entered):
+            self._entered = None
+        return self._init.fileno() < 0 and self._entered is None
 
     def close(self) -> None:
-        """End it at once, where :meth:`end` was not reached."""
+        """End it at once, where :meth:`end` was not reached, and wait until it has."""
+        self._let_go()
+        if self._entered is not None and self._entered.pid:
+            entered, self._entered = self._entered, None
+            status(entered)
+
+    def _let_go(self) -> None:
         for sock in (self.channel, self._theirs, self._init):
             sock.close()
         if self._doors:
             self._doors.close()
             self._doors = None
-        if self._entered is not None and self._entered.pid:
-            entered, self._entered = self._entered, None
-            status(entered)
         if self._bounds.group is not None:
             self._bounds.group.remove()
 

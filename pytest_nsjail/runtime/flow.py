@@ -7,7 +7,6 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from types import TracebackType
 
 from pytest_nsjail.errors import ProgramFailed, Unsupported
@@ -17,20 +16,19 @@ from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import Bounds, bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
-from pytest_nsjail.jail.plan import Surroundings, homes, isolated, plan
-from pytest_nsjail.kernel import cgroup, cpu, idmap
+from pytest_nsjail.jail.plan import plan
+from pytest_nsjail.kernel import cgroup, cpu
 from pytest_nsjail.resolve.closure import resolve
 from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
 from pytest_nsjail.resolve.program import program
 from pytest_nsjail.resolve.walk import Walker
-from pytest_nsjail.runtime import interpreter
 from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.image import Image
+from pytest_nsjail.runtime.isolation import Isolations
 from pytest_nsjail.runtime.jail import Jail, command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, check_program, check_sources, identify, root_view
-from pytest_nsjail.runtime.surroundings import surroundings
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency, Directory
 from pytest_nsjail.spec.isolated import IsolatedSpec
@@ -68,8 +66,7 @@ class Runtime:
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
         self._cells: list[Cell] = []
-        self._interpreted: dict[ImageSpec, Image] = {}
-        self._surroundings: tuple[tuple[str, str], Surroundings] | None = None
+        self._isolations = Isolations(self._launcher.world, self._launcher.ids, lambda spec: self._build(spec)[0])
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
 
@@ -148,44 +145,24 @@ class Runtime:
         :raises SetupError: where the kernel refuses a step of making the jail.
         :raises Unsupported: for what this host cannot give.
         """
-        network = spec.network
-        if self._surroundings is None or self._surroundings[0] != (project, network):
-            self._surroundings = (project, network), surroundings(project=project, writable=[*writable, self._store.directory], network=network)
-        around = self._surroundings[1]
-        if spec.writable:
-            around = around._replace(writable=(*around.writable, *(os.path.realpath(path) for path in spec.writable)))
-        image = None
-        if spec.image is not None:
-            image = self._inhabited(spec.image)
-            around = around._replace(needed=interpreter.places())
         with self._lock:
-            world, ids = self._launcher.world, self._launcher.ids
-            uid, gid = os.getuid(), os.getgid()
-            who = None if spec.user is None else identify(spec.user, image.view if image else HostView(), ids)
-            alone = idmap.IdMap((idmap.Range(uid, 0, 1),), (idmap.Range(gid, 0, 1),), False)
-            maps = who.idmap if who else idmap.payload(ids, uid, gid) if world.privileged else alone
-            inner = (who.uid, who.gid) if who else (uid, gid)
-            steps = isolated(
-                around, world, rootfs=image.rootfs.path if image else None, hostname=spec.hostname,
-                uid=idmap.outside(maps.uids, inner[0]), gid=idmap.outside(maps.gids, inner[1]),
-            )
-            prepared = self._launcher.prepare(network, steps, maps, opened=True)
+            world = self._launcher.world
+            isolation = self._isolations.settle(spec, project, (*writable, self._store.directory))
+            prepared = self._launcher.prepare(spec.network, isolation.steps, isolation.maps, opened=True)
             try:
                 name = str(next(self._numbers))
-                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and inner[0] == 0)
+                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and isolation.uid == 0)
                 if bounds.watch:
                     what = f"{spec.limits!r} for an isolated test: this host gives no control group for it"
                     raise Unsupported(what, "Run the code as a program, by nsjail_run(..., limits=...)")
             except BaseException:
                 prepared.close()
                 raise
-        user = (who.uid, who.gid, who.groups if maps.setgroups else None) if who else None
-        env = {**homes(around), **dict(image.spec.env if image else ()), **dict(spec.env)}
         cell = Cell(
-            prepared, privileged=world.privileged, user=user, env=env, bounds=bounds, limits=spec.limits, project=around.project,
-            forked=self._launcher.disown,
+            prepared, privileged=world.privileged, user=isolation.user, env=isolation.env, bounds=bounds, limits=spec.limits, project=isolation.project,
+            forked=self._launcher.disown, ahead=self._launcher.ahead,
         )
-        self._cells = [other for other in self._cells if not other.closed] + [cell]
+        self._cells = [other for other in self._cells if not other.reaped()] + [cell]
         return cell
 
     def ahead(self) -> None:
@@ -220,13 +197,6 @@ class Runtime:
         if spec.workdir and spec.workdir != "/" and Walker(ClosureView(closure.entries)).walk(spec.workdir).stat is None:
             closure = resolve((*spec.dependencies, Directory(spec.workdir)), HostView(), cpu_levels=cpu.levels())
         return Image(spec, self._store.rootfs(closure), self.run), closure
-
-    def _inhabited(self, spec: ImageSpec) -> Image:
-        """An image with this interpreter in it, and what its modules are linked with."""
-        image = self._interpreted.get(spec)
-        if image is None:
-            image = self._interpreted[spec] = self._build(replace(spec, dependencies=(*spec.dependencies, *interpreter.dependencies())))[0]
-        return image
 
     def _closure_of(self, path: str) -> Image:
         """The image of a program alone: kept for the next time, and built anew when a file of it has changed."""
