@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
 from pytest_nsjail.jail.command import REHEARSAL, Command
+from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
+from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.payload import Failed, Payload, can_wait
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
@@ -29,16 +29,7 @@ from pytest_nsjail.jail.run import Run
 from pytest_nsjail.jail.steps import Step, decode, describe
 from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.idmap import IdMap
-from pytest_nsjail.kernel.procfs import number_next
-
-# In the order in which they are told.
-DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
-# How long the processes of a test may live on before they count as left.
-_LEAVE_SECONDS = 0.05
-# The number of a jail's program, and of who comes in.
-_FIRST = 2
-# At the most; a test may hold a jail that has ended, and look at it later.
-_LINGER_MS = 20
+from pytest_nsjail.kernel.procfs import FIRST, number_next
 
 
 class Init:
@@ -69,12 +60,12 @@ class Init:
                 self._tell(failure)
                 os._exit(0)
             if self._opened and self._idmap:
-                self._open(self._idmap)
+                self._let_in(self._idmap)
             else:
                 self._rehearse()
                 self._bear_ahead()
                 self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
-            woken = self._wake_on_children()
+            woken = wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
             while True:
@@ -136,17 +127,15 @@ class Init:
             if payload.bear(self._idmap, self._site.proc) is None:
                 self._waiting = payload
 
-    def _wake_on_children(self) -> int:
-        woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        return woken
-
     def _tell(self, body: dict[str, Any], fds: Sequence[int] = (), *, pid: int | None = None) -> None:
-        try:
-            wire.send(self._sock, body, fds, pid=pid)
-        except OSError:
-            os._exit(0)
+        tell(self._sock, body, fds, pid=pid)
+
+    def _let_in(self, idmap: IdMap) -> NoReturn:
+        """The jail is for a process of pytest's own, and no program will run in it."""
+        entrance = Entrance(self._sock, self._site)
+        entrance.open(idmap, self._waiting)
+        forget_streams()
+        entrance.serve(wake_on_children())
 
     # What pytest asks
 
@@ -167,9 +156,7 @@ class Init:
                 if failure is not None:
                     self._tell(failure)
                     os._exit(0)
-                self._open(IdMap.decode(body["idmap"]))
-            case "finish":
-                self._finish()
+                self._let_in(IdMap.decode(body["idmap"]))
             case "signal":
                 if run := self._runs.get(body["number"]):
                     os.kill(run.pid, body["signal"])
@@ -204,7 +191,7 @@ class Init:
             self._tell_failure(number, command, failure, last=self._main is None)
             return
         if self._main is None:
-            self._settle()
+            forget_streams()
         pumps = [Pump(payload.out, out, outward=True), Pump(payload.err, err, outward=True)]
         if source is not None:
             pumps.append(Pump(source, payload.into, outward=False))
@@ -221,7 +208,7 @@ class Init:
                 return waiting, waiting.order(command)
             waiting.discard()
             # A program is number 2 in its jail, whatever was in its place.
-            number_next(self._site.sysctls, _FIRST)
+            number_next(self._site.sysctls, FIRST)
         payload = Payload(self._door, self._site.sysctls)
         failure = payload.order(command) or payload.bear(command.idmap, self._site.proc, self._groups)
         if failure is None:
@@ -238,49 +225,6 @@ class Init:
         self._tell({"event": "failed", "number": number, "step": failure.step, "errno": failure.errno, "path": command.programs[0]})
         if last:
             os._exit(0)
-
-    def _open(self, idmap: IdMap) -> None:
-        """Let a process of pytest's own in: tell the namespaces, and for who it is to be one that a payload was born into."""
-        payload, self._waiting = self._waiting, None
-        if payload is not None and payload.idmap != idmap:
-            payload.discard()
-            payload = None
-        if payload is None:
-            payload = Payload(None, self._site.sysctls)
-            if failure := payload.bear(idmap, self._site.proc):
-                self._tell({"event": "failed", "step": failure.step, "errno": failure.errno, "path": ""})
-                os._exit(0)
-        assert payload.door is not None
-        self._door = payload.door
-        payload.discard()
-        # Who comes in is number 2, as a program would be.
-        number_next(self._site.sysctls, _FIRST)
-        doors = [*(os.open(f"{self._site.proc}/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in DOORS), self._door]
-        self._settle()
-        self._tell({"event": "prepared", "born": False}, doors)
-        for door in doors:
-            os.close(door)
-
-    def _finish(self) -> NoReturn:
-        """Who came in has ended, or is about to: tell who is left and what was written, and end."""
-        until = time.monotonic() + _LEAVE_SECONDS
-        # What ends with who came in may take a moment to.
-        while (left := processes.descended()) and time.monotonic() < until:
-            time.sleep(_LEAVE_SECONDS / 20)
-        if left:
-            self._kill_the_rest()
-        found = [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
-        _make_way()
-        self._tell({"event": "finished", "changes": [(layer.prefix, changed) for layer, changed in found]}, [layer.upper for layer, _ in found])
-        _linger(self._sock)
-        os._exit(0)
-
-    def _settle(self) -> None:
-        """Let go of what was the host's: the standard streams become the jail's own null device."""
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for number in range(3):
-            os.dup2(null, number)
-        os.close(null)
 
     def _patience(self) -> float | None:
         """How long to wait for anything to happen, in milliseconds; None for as long as it takes."""
@@ -350,13 +294,11 @@ class Init:
             "dropped": [pump.dropped for pump in run.pumps[:2]],
             "changes": changed,
         }
+        fds = [layer.upper] if changed else []
         if last:
-            _make_way()
-        self._tell(body, [layer.upper] if changed else ())
+            leave(self._sock, body, fds)
+        self._tell(body, fds)
         del self._runs[run.number]
-        if last:
-            _linger(self._sock)
-            os._exit(0)
 
     def _clear_out(self, main: Run) -> None:
         """Tell who is still there when the main program has ended, and kill them."""
@@ -365,20 +307,7 @@ class Init:
             return
         if watched is not None and processes.tasks() + 1 >= watched:
             main.exceeded["processes"] = "watch"
-        self._kill_the_rest()
-
-    def _kill_the_rest(self) -> None:
-        for process in processes.seen(processes.descended()):
-            try:
-                self._tell({"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
-            except ProcessLookupError:
-                continue
-        try:
-            os.kill(-1, signal.SIGKILL)
-            while True:
-                os.wait4(-1, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+        clear(self._sock)
 
     def _full(self) -> list[str]:
         """The bounded file systems without a free block: the throwaway layer as ``/``."""
@@ -401,16 +330,3 @@ class Init:
                     pump.carry()
                     if not pump.open:
                         self._poll.unregister(fd)
-
-
-def _make_way() -> None:
-    """Nobody is to wait while this process is taken down, which takes the kernel half a millisecond: it preempts nobody who runs (sched(7))."""
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _linger(sock: socket.socket) -> None:
-    """Sleep until whoever was told has heard it and closed the socket: the kernel likes to wake a listener where the speaker runs."""
-    poll = select.poll()
-    poll.register(sock, 0)
-    poll.poll(_LINGER_MS)

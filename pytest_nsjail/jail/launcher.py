@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
     :param steps: what of the plan it has still to do.
     :param born: whether the payload is born and waits, too.
     :param host_pid: the payload's then, as this process numbers it; 0 where it cannot see it, from a jail of its own.
-    :param doors: where it was opened for a process of pytest's own, descriptors of its namespaces in the order of :data:`pytest_nsjail.jail.init.DOORS`,
+    :param doors: where it was opened for a process of pytest's own, descriptors of its namespaces in the order of :data:`pytest_nsjail.jail.entrance.DOORS`,
         and of the user namespace of who comes in; whoever has them closes them.
     """
 

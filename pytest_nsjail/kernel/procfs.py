@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+# The number of the first process after a pid namespace's init.
+FIRST = 2
 # Of processes, or of a namespace that every jail has of its own.
 _OWN = ("self", "thread-self", "net", "mounts", "sysvipc")
 # Whatever they hold at the moment: a module loaded later adds to them.
