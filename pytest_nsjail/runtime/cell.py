@@ -67,7 +67,7 @@ class Cell:
     :param env: variables that the child gets.
     :param project: the directory that it may write to, and whose changes are gone.
     :param forked: called in the child, before anything else can be.
-    :param ahead: called here once there is a child: it runs now, and so can whatever prepares the next cell.
+    :param ahead: has the next cell prepared while this one is used.
     :ivar channel: this side's end of a socket between the two, for :mod:`pytest_nsjail.jail.wire`; after :meth:`fork` each side has its own.
     :ivar pid: the child, as this process numbers it; 0 before :meth:`fork` and in the child.
     """
@@ -95,6 +95,8 @@ class Cell:
         """
         assert self._doors is not None
         here = os.getcwd()
+        # Before the fork, for after it each page that is written to is copied.
+        self._ahead()
         groups = self._bounds.group.doors() if self._bounds.group else []
         try:
             self._entered = fork(self._doors, privileged=self._privileged, near=(self.channel, self._theirs))
@@ -109,7 +111,6 @@ class Cell:
             self._doors.close()
             self._doors = None
         self._theirs.close()
-        self._ahead()
         return False
 
     def receive(self) -> wire.Received | None:
