@@ -29,8 +29,15 @@ def cut(call: pytest.CallInfo[None]) -> None:
 
 def without(excinfo: pytest.ExceptionInfo[BaseException], modules: frozenset[str]) -> pytest.ExceptionInfo[BaseException]:
     """The same exception, whose traceback has no frame of some modules."""
-    kept = _without(excinfo.tb, lambda trace: trace.tb_frame.f_globals.get("__name__") in modules)
-    return pytest.ExceptionInfo.from_exception(excinfo.value.with_traceback(kept)) if kept is not None else excinfo
+    def unwanted(trace: TracebackType) -> bool:
+        return trace.tb_frame.f_globals.get("__name__") in modules
+
+    trace: TracebackType | None = excinfo.tb
+    while trace is not None and not unwanted(trace):
+        trace = trace.tb_next
+    kept = _without(excinfo.tb, unwanted) if trace is not None else None
+    # What has nothing to leave out stays the very same: how it is shown may depend on how it was made.
+    return excinfo if kept is None else pytest.ExceptionInfo.from_exception(excinfo.value.with_traceback(kept))
 
 
 def printable(text: str) -> str:
