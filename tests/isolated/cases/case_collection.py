@@ -1,0 +1,3 @@
+"""A module that cannot be collected."""
+
+raise ValueError("while it is imported")
