@@ -103,12 +103,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def _session(config: pytest.Config) -> Session:
     """What isolated tests share; made for the first of them."""
     if _SESSION not in config.stash:
-        from pytest_nsjail.plugin.split import Seen, Session
+        from pytest_nsjail.plugin.split import Session
 
         session = Session(config, lambda: _runtime(config))
         config.stash[_SESSION] = session
-        config.pluginmanager.register(session, "nsjail-split")
-        config.pluginmanager.register(Seen(session), "nsjail-seen")
+        session.register()
     return config.stash[_SESSION]
 
 

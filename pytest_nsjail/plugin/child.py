@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from socket import socket
 from typing import Any, NoReturn
 
@@ -28,10 +28,10 @@ if sys.version_info < (3, 11):
 class Child:
     """One item, in its own process.
 
-    :param plugin: the one whose hooks stay, where all others' are taken out: what they would see, they see in the parent.
+    :param hooks: those of which others see the calls in the parent, and not here.
     """
 
-    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], plugin: object) -> None:
+    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone]) -> None:
         # Nothing that is here already will ever be garbage in this process: let the collector not touch, and so copy, the pages it is on.
         gc.freeze()
         self.item, self._channel, self._adaptors = item, channel, adaptors
@@ -42,8 +42,8 @@ class Child:
         vars(item)["runtest"] = self._call
         self._marks = list(item.own_markers)
         config = item.config
-        for hook in ("pytest_runtest_logreport", "pytest_warning_recorded"):
-            private.alone(config, hook, plugin)
+        for hook in hooks:
+            hook.now()
         private.quiet_item(config)
         self._finalizers = {node: len(finalizers) for node, finalizers in private.stack(item).items()}
         private.hold_teardown(item, self._tear_down)

@@ -90,7 +90,11 @@ class Parent:
         self._last = report
         if call.when == "teardown":
             report.start, report.stop, report.duration = call.start, call.stop, call.duration
-            report.sections += self._about
+        if self._about:
+            # The terminal shows of a tear-down what says that it is of it.
+            at = " at teardown" if call.when == "teardown" else ""
+            report.sections += [(title + at, text) for title, text in self._about]
+            self._about = []
         return report
 
     def seen(self, call: pytest.CallInfo[None]) -> pytest.TestReport | None:
@@ -109,7 +113,7 @@ class Parent:
         with contextlib.suppress(OSError):
             if not self._poll.poll(_KNOWS * 1000):
                 self._cell.kill(signal.SIGINT)
-            while self._poll.poll(_TEARS_DOWN * 1000) and self._ready() and (said := wire.receive(self._cell.channel)) is not None:
+            while self._poll.poll(_TEARS_DOWN * 1000) and self._ready() and (said := self._cell.receive()) is not None:
                 if said.body.get("kind") == "left":
                     told = said.body
                     break
@@ -256,7 +260,7 @@ class Parent:
         if left:
             self._about.append(("nsjail: leftovers", left))
         if written:
-            self._about.append(("nsjail: written in the jail, and gone", written))
+            self._about.append(("nsjail: written in the project, and gone", written))
         return ending
 
 

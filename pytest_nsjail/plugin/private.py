@@ -18,6 +18,11 @@ import pytest
 from _pytest.outcomes import TEST_OUTCOME as ERRORS
 from _pytest.runner import check_interactive_exception as interactive
 
+try:
+    from _pytest.subtests import failed_subtests_key
+except ImportError:
+    failed_subtests_key = None  # type: ignore[assignment]  # before pytest 9
+
 __all__ = ["ERRORS", "interactive"]
 
 Section = tuple[str, str, str]
@@ -142,10 +147,20 @@ def tear_down(item: pytest.Item) -> None:
     item.session._setupstate.teardown_exact(None)
 
 
-def alone(config: pytest.Config, hook: str, plugin: object) -> None:
-    """Take every implementation of a hook out but the plugin's own."""
-    implementations = getattr(config.hook, hook)._hookimpls
-    implementations[:] = [one for one in implementations if one.plugin is plugin]
+class Alone:
+    """A hook that has one implementation, or none, when that is wanted.
+
+    :param plugin: whose it is.
+    """
+
+    def __init__(self, config: pytest.Config, hook: str, plugin: object) -> None:
+        self._caller: Any = getattr(config.hook, hook)
+        self._kept = [one for one in self._caller._hookimpls if one.plugin is plugin]
+        self._all: list[Any] = []
+
+    def now(self) -> None:
+        """Take all others out. In a forked process they are not even looked at: each look copies a page."""
+        self._all, self._caller._hookimpls = self._caller._hookimpls, self._kept
 
 
 def base_temp(config: pytest.Config) -> str:
@@ -206,10 +221,8 @@ def set_failed_subtests(item: pytest.Item, number: int) -> None:
 
 
 def _subtests(item: pytest.Item) -> tuple[dict[Any, int], Any]:
-    try:
-        from _pytest.subtests import failed_subtests_key
-    except ImportError:
-        return {}, ""  # before pytest 9
+    if failed_subtests_key is None:
+        return {}, ""
     # 9.2 counts by a structured id.
     return item.config.stash.get(failed_subtests_key, {}), getattr(item, "id", item.nodeid)
 

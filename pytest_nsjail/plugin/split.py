@@ -6,10 +6,11 @@ forks, and the child returns into the protocol that its parent had begun. ``item
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,9 +65,7 @@ class Split:
             for stream in (sys.stdout, sys.stderr, private.writer(item.config)):
                 if stream is not None:
                     stream.flush()
-            with warnings.catch_warnings():
-                # Of threads: they are pytest's or its plugins', and the child does without them.
-                warnings.simplefilter("ignore", DeprecationWarning)
+            with _no_word_of_threads():
                 forked = cell.fork()
         except NsjailError as error:
             clock.close()
@@ -79,7 +78,7 @@ class Split:
         if forked:
             self.undo()
             clock.child()
-            self.child = Child(item, cell.channel, session.adaptors, session)
+            self.child = Child(item, cell.channel, session.adaptors, session.hooks)
             self._own["setup"]()
             return
         self.parent = Parent(item, cell, clock, session.adaptors, strict=session.strict)
@@ -111,6 +110,17 @@ class Split:
         return dataclasses.replace(spec, image=getattr(image, "spec", image))
 
 
+@contextlib.contextmanager
+def _no_word_of_threads() -> Iterator[None]:
+    """Python warns of a fork with threads, since 3.12: they are pytest's or its plugins', and the child does without them."""
+    if sys.version_info < (3, 12):
+        yield
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+
+
 class Session:
     """What all isolated items of a session share; its hooks are in pytest's from the first of them on.
 
@@ -121,8 +131,16 @@ class Session:
         self._config, self.runtime = config, runtime
         self.adaptors = adaptors.active(config)
         self.strict = config.getini("nsjail_leftovers") == "fail"
+        self.hooks: list[private.Alone] = []
         self._split: Split | None = None
         self._writable = [path for path in [private.base_temp(config)] if path]
+
+    def register(self) -> None:
+        """Join pytest's hooks."""
+        manager = self._config.pluginmanager
+        manager.register(self, "nsjail-split")
+        manager.register(Seen(self), "nsjail-seen")
+        self.hooks = [private.Alone(self._config, hook, self) for hook in ("pytest_runtest_logreport", "pytest_warning_recorded")]
 
     def begin(self, item: pytest.Item, world: World) -> Split:
         """An isolated item's protocol begins."""
