@@ -1,7 +1,8 @@
 """How a process of pytest's own gets into a jail: it forks, and the child joins the jail's namespaces.
 
 A pid namespace is entered by children only (setns(2)), and so there is a fork in any case. As root it is the one; a plain user has no rights over
-the jail before it has joined the zygote's user namespace, which only a process without threads may: one more fork stands between.
+the jail before it has joined the zygote's user namespace, which only a process without threads may: one more fork stands between. Root of a user namespace
+could enter, and then not go back to a pid namespace that is not its own.
 """
 
 from __future__ import annotations
@@ -56,14 +57,14 @@ class Entered(NamedTuple):
     between: int
 
 
-def fork(doors: Doors, *, privileged: bool, near: Sequence[socket.socket]) -> Entered:
+def fork(doors: Doors, *, direct: bool, near: Sequence[socket.socket]) -> Entered:
     """Fork; the child is in the jail's pid namespace, and is to :func:`join` the others.
 
-    :param privileged: whether this process is root outside of any namespace of its own.
+    :param direct: whether this process has rights over its own pid namespace: else it would not find back.
     :param near: what only the child and this process may hold: closed in the process in between.
     :raises OSError: from fork(2) and setns(2), in this process alone.
     """
-    return _directly(doors) if privileged else _by_another(doors, near)
+    return _directly(doors) if direct else _by_another(doors, near)
 
 
 def _directly(doors: Doors) -> Entered:
@@ -96,7 +97,8 @@ def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
         return Entered(_STATUS.unpack(pid)[0], told, between)
     try:
         os.close(told)
-        syscall.setns(doors.user, syscall.CLONE_NEWUSER)
+        if not _inside("user", doors.user):
+            syscall.setns(doors.user, syscall.CLONE_NEWUSER)
         syscall.setns(doors.pid, syscall.CLONE_NEWPID)
         child = os.fork()
     except OSError as error:
@@ -124,7 +126,7 @@ def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | 
         os.write(group, b"0")
     for kind, fd in (("cgroup", doors.cgroup), ("uts", doors.uts), ("ipc", doors.ipc), ("net", doors.network), ("mnt", doors.mount)):
         # The host's own network is nobody's to enter without rights over it, and need not be entered.
-        if os.stat(f"/proc/thread-self/ns/{kind}").st_ino != os.fstat(fd).st_ino:
+        if not _inside(kind, fd):
             syscall.setns(fd, 0)
     forget_keys()
     syscall.setns(doors.own, syscall.CLONE_NEWUSER)
@@ -142,6 +144,11 @@ def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | 
         # And it makes the process's own /proc files root's.
         syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
     syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _inside(kind: str, fd: int) -> bool:
+    """Whether this process is in a namespace."""
+    return os.stat(f"/proc/thread-self/ns/{kind}").st_ino == os.fstat(fd).st_ino
 
 
 def has_ended(entered: Entered) -> bool:

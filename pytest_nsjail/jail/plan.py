@@ -65,12 +65,14 @@ class Surroundings(NamedTuple):
     :param needed: what the interpreter reads, wherever it lies.
     :param writable: what stays the host's, and writable.
     :param project: the directory that is copied on write.
+    :param mounted: mount points below the project: no layer over it reaches into them.
     """
 
     hidden: tuple[tuple[str, int], ...]
     needed: tuple[str, ...]
     writable: tuple[str, ...]
     project: str
+    mounted: tuple[str, ...] = ()
 
 
 # Where a test finds its home directory, and what belongs to it (XDG Base Directory Specification 0.8).
@@ -102,7 +104,8 @@ def isolated(around: Surroundings, world: World, *, rootfs: str | None, hostname
     needed = [path for path in needed if not _below(path, [other for other in needed if other != path])]
     made = homes(around)
     fresh = tuple((path, 0o700) for path in (made["HOME"], made["XDG_RUNTIME_DIR"])) if made else ()
-    shown = (*((path, False) for path in needed), *((path, True) for path in writable))
+    mounted = [path for path in sorted(around.mounted) if project and not _below(path, [*writable, *(other for other in around.mounted if other != path)])]
+    shown = (*((path, False) for path in (*needed, *mounted)), *((path, True) for path in writable))
     userxattr = not world.initial
     work = Workplace(shown, project, fresh, uid, gid, userxattr)
     if rootfs:

@@ -36,6 +36,13 @@ def mount(source: str, target: str, kind: str, flags: int = 0, options: str = ""
     number_or_raise(_mount(os.fsencode(source), os.fsencode(target), os.fsencode(kind), flags, os.fsencode(options) or None), "mount", target)
 
 
+def mount_points() -> list[str]:
+    """Where something is mounted in this process's mount namespace, in the order of proc_pid_mountinfo(5)."""
+    with open("/proc/thread-self/mountinfo", "rb") as lines:
+        # Blanks and backslashes are written as octal numbers.
+        return [os.fsdecode(line.split()[4].decode("unicode_escape").encode("latin-1")) for line in lines]
+
+
 def umount(target: str) -> None:
     """Detach a mount with all below it, at once for lookups and for good when nobody uses it, see umount2(2)."""
     number_or_raise(_umount2(os.fsencode(target), MNT_DETACH), "umount2", target)

@@ -16,6 +16,7 @@ from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.entry import Doors, Entered, User, fork, has_ended, join, status
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.launcher import Prepared
+from pytest_nsjail.jail.plan import World
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled, Status
 from pytest_nsjail.spec.limits import Limits
 
@@ -73,12 +74,12 @@ class Cell:
     """
 
     def __init__(
-        self, prepared: Prepared, *, privileged: bool, user: User | None, env: Mapping[str, str], bounds: Bounds,
+        self, prepared: Prepared, *, world: World, user: User | None, env: Mapping[str, str], bounds: Bounds,
         limits: Limits, project: str, forked: Callable[[], None], ahead: Callable[[], None],
     ) -> None:
         self._init = prepared.sock
         self._doors: Doors | None = Doors(*prepared.doors)
-        self._privileged, self._user, self._env, self._bounds, self._limits, self._project = privileged, user, env, bounds, limits, project
+        self._world, self._user, self._env, self._bounds, self._limits, self._project = world, user, env, bounds, limits, project
         self._forked, self._ahead = forked, ahead
         self.channel, self._theirs = wire.pair()
         self._entered: Entered | None = None
@@ -99,7 +100,7 @@ class Cell:
         self._ahead()
         groups = self._bounds.group.doors() if self._bounds.group else []
         try:
-            self._entered = fork(self._doors, privileged=self._privileged, near=(self.channel, self._theirs))
+            self._entered = fork(self._doors, direct=self._world.privileged and self._world.initial, near=(self.channel, self._theirs))
             if self._entered.pid == 0:
                 self._settle(here, groups)
                 return True
@@ -127,7 +128,7 @@ class Cell:
         """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
         try:
             assert self._doors is not None
-            join(self._doors, privileged=self._privileged, groups=groups, user=self._user)
+            join(self._doors, privileged=self._world.privileged, groups=groups, user=self._user)
             self._init.close()
             self.channel.close()
             self.channel = self._theirs

@@ -159,7 +159,7 @@ class Runtime:
                 prepared.close()
                 raise
         cell = Cell(
-            prepared, privileged=world.privileged, user=isolation.user, env=isolation.env, bounds=bounds, limits=spec.limits, project=isolation.project,
+            prepared, world=world, user=isolation.user, env=isolation.env, bounds=bounds, limits=spec.limits, project=isolation.project,
             forked=self._launcher.disown, ahead=self._launcher.ahead,
         )
         self._cells = [other for other in self._cells if not other.reaped()] + [cell]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from pytest_nsjail.errors import Unsupported
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail.entry import User
 from pytest_nsjail.jail.plan import Surroundings, World, homes, isolated
@@ -63,6 +64,9 @@ class Isolations:
     def _isolation(self, spec: IsolatedSpec, project: str, writable: tuple[str, ...]) -> Isolation:
         world, uid, gid = self._world, os.getuid(), os.getgid()
         around = surroundings(project=project, writable=(*writable, *spec.writable), network=spec.network)
+        if around.mounted and not world.privileged:
+            what = f"a plain user's throwaway layer over {around.project}, for {', '.join(around.mounted)} is mounted below it"
+            raise Unsupported(what, "Run the tests as root, unmount it, or choose a --rootdir without mounts.")
         image = None
         if spec.image is not None:
             image = self._build(replace(spec.image, dependencies=(*spec.image.dependencies, *interpreter.dependencies())))

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable
 
 from pytest_nsjail.jail.plan import Surroundings
+from pytest_nsjail.kernel.mounts import mount_points
 from pytest_nsjail.runtime.interpreter import imported_from, prefixes
 
 _SHARED, _OWN = 0o1777, 0o755
@@ -32,7 +33,7 @@ def surroundings(*, project: str, writable: Iterable[str], network: str) -> Surr
     return Surroundings(
         # What a test is given to write to is not hidden from it, nor is the project.
         tuple(sorted((path, mode) for path, mode in real.items() if path not in (project, *kept))),
-        tuple(sorted(found - set(real))), kept, project,
+        tuple(sorted(found - set(real))), kept, project, tuple(path for path in mount_points() if path.startswith(f"{project}/")),
     )
 
 

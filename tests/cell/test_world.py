@@ -284,3 +284,32 @@ def _in_namespace(name: str) -> list[str]:
         except OSError:
             pass
     return found
+
+
+def test_what_is_mounted_below_the_project_is_seen_or_said(tmp_path, request):
+    script = """
+import os, subprocess, sys
+from pytest_nsjail.errors import NsjailError
+from pytest_nsjail.jail import wire
+from pytest_nsjail.runtime import Runtime
+from pytest_nsjail.spec.isolated import IsolatedSpec
+project = sys.argv[1] + "/with blank"
+os.makedirs(project + "/below")
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", project + "/below"], check=True)
+open(project + "/below/file", "w").write("mounted")
+with Runtime(sys.argv[1] + "/store") as runtime:
+    try:
+        cell = runtime.cell(IsolatedSpec.declared(), project=project, writable=[])
+    except NsjailError as error:
+        sys.exit(print(error))
+    if cell.fork():
+        wire.send(cell.channel, {"found": open(project + "/below/file").read(), "writable": os.access(project + "/below", os.W_OK)})
+        os._exit(0)
+    print(wire.receive(cell.channel).body)
+    cell.end()
+"""
+    unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    ran = subprocess.run([*unshare, sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=60)
+    assert "mounted" in ran.stdout, ran
+    if os.getuid() == 0:
+        assert ran.stdout == "{'found': 'mounted', 'writable': False}\n"
