@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -32,9 +32,11 @@ class Parent:
     """One item, whose test runs in a child.
 
     :param strict: whether processes that the test left fail it.
+    :param died: called when the child ends before its time.
     """
 
-    def __init__(self, item: pytest.Item, cell: Cell, clock: Clock, adaptors: list[Adaptor], *, strict: bool) -> None:
+    def __init__(self, item: pytest.Item, cell: Cell, clock: Clock, adaptors: list[Adaptor], *, strict: bool, died: Callable[[], None]) -> None:
+        self._died = died
         self.item, self._cell, self._clock, self._adaptors, self._strict = item, cell, clock, adaptors, strict
         self._alive = True
         self._raised: BaseException | None = None
@@ -249,6 +251,8 @@ class Parent:
         if self._pidfd >= 0:
             os.close(self._pidfd)
         self._clock.close()
+        if body is None:
+            self._died()
         # Who told all that it had to tell exits by itself.
         ending = self._cell.end(expected=body is not None)
         told = (body or {}).get("told") or [{}] * len(self._adaptors)

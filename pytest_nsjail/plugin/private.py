@@ -163,6 +163,34 @@ class Alone:
         self._all, self._caller._hookimpls = self._caller._hookimpls, self._kept
 
 
+class Elsewhere:
+    """Hooks of conftest.py files that a test's own process calls, and that are not called here a second time.
+
+    Plugins are not meant: what they do with the set-up state, or with a phase's output, they have to do in both.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._callers: list[Any] = [config.hook.pytest_runtest_call, config.hook.pytest_runtest_teardown]
+        self._whole: list[list[Any]] = []
+
+    def leave_out(self) -> None:
+        """From now on."""
+        if not self._whole:
+            self._whole = [caller._hookimpls for caller in self._callers]
+            for caller in self._callers:
+                caller._hookimpls = [one for one in caller._hookimpls if not one.plugin_name.endswith("conftest.py")]
+
+    def bring_back(self) -> None:
+        """Until now; who has come or gone in between has."""
+        for caller, whole in zip(self._callers, self._whole, strict=False):
+            now = caller._hookimpls
+            known = {id(one) for one in whole}
+            there = {id(one) for one in now}
+            whole[:] = [one for one in whole if id(one) in there or one.plugin_name.endswith("conftest.py")] + [one for one in now if id(one) not in known]
+            caller._hookimpls = whole
+        self._whole = []
+
+
 def base_temp(config: pytest.Config) -> str:
     """The directory that all ``tmp_path`` are in; empty: there is none."""
     factory = getattr(config, "_tmp_path_factory", None)

@@ -55,6 +55,7 @@ class Split:
         __tracebackhide__ = True
         item, session = self.item, self._session
         self.parent = None
+        session.elsewhere.bring_back()
         private.set_up_higher(item)
         runtime = session.runtime()
         cell = session.cell(runtime, self._spec())
@@ -81,7 +82,8 @@ class Split:
             self.child = Child(item, cell.channel, session.adaptors, session.hooks)
             self._own["setup"]()
             return
-        self.parent = Parent(item, cell, clock, session.adaptors, strict=session.strict)
+        session.elsewhere.leave_out()
+        self.parent = Parent(item, cell, clock, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
         self.parent.phase("setup")
 
     def _runtest(self) -> None:
@@ -132,6 +134,7 @@ class Session:
         self.adaptors = adaptors.active(config)
         self.strict = config.getini("nsjail_leftovers") == "fail"
         self.hooks: list[private.Alone] = []
+        self.elsewhere = private.Elsewhere(config)
         self._split: Split | None = None
         self._writable = [path for path in [private.base_temp(config)] if path]
 
@@ -152,6 +155,7 @@ class Session:
         if self._split:
             if self._split.parent:
                 self._split.parent.give_up()
+                self.elsewhere.bring_back()
             self._split.undo()
             self._split = None
 
