@@ -62,7 +62,7 @@ TABLE = [
     ("Podman", Step.TMPFS, E.EACCES, Facts(container="podman", label="system_u:system_r:container_t:s0:c1,c2"), ["--security-opt label=disable"]),
     ("Podman", Step.BIND, E.ENOSYS, Facts(container="podman", filtered=True), ["--security-opt seccomp=unconfined"]),
     ("Docker", Step.USER, E.EPERM, DOCKER, [f"docker run {DEFAULT_OPTIONS}\n", "--privileged", "docker build"]),
-    ("Docker", Step.USER, E.EPERM, DOCKER._replace(uid=0), [f"{DEFAULT_OPTIONS} --cap-add SYS_ADMIN --cap-add NET_ADMIN"]),
+    ("Docker", Step.USER, E.EPERM, DOCKER._replace(uid=0), [DEFAULT_OPTIONS]),
     ("Docker", Step.PIVOT, E.EPERM, DOCKER._replace(uid=0, privileged=True), ["--security-opt seccomp=unconfined"]),
     ("Docker", Step.PRIVATE, E.EACCES, DOCKER, ["--security-opt apparmor=unconfined"]),
     ("Docker", Step.PROC, E.EPERM, Facts(container="docker", masked=("/proc/acpi",)), ["--security-opt systempaths=unconfined"]),
