@@ -172,8 +172,8 @@ def describe(step: Step) -> str:
         case HostRoot(hidden):
             return f"the host's files read-only, and {', '.join(path for path, _ in hidden)} empty"
         case Workplace(shown, project):
-            over = f", and a throwaway layer over {project}" if project else ""
-            return f"{', '.join(path for path, _ in shown)} in sight{over}"
+            places = f"{', '.join(path for path, _ in shown)} in sight"
+            return f"an overlay over the project {project}, and {places}" if project else f"in the root: {places}"
         case Unstage():
             return "the stage out of sight"
         case Furnish():
