@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nsjail.plugin import adaptors, brief, hookspec, isolated, options
+from pytest_nsjail.plugin import adaptors, brief, hookspec, isolated, options, summary
 from pytest_nsjail.plugin.record import Record
 
 if TYPE_CHECKING:
@@ -98,6 +98,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if split.child:
         split.child.leave(None)
     return result
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Those of tests that passed as well: the reporter keeps all.
+    if left := summary.lines([report for reports in terminalreporter.stats.values() for report in reports]):
+        terminalreporter.section("processes that isolated tests left running, killed", sep="-", yellow=True)
+        for line in left:
+            terminalreporter.line(line)
 
 
 def _session(config: pytest.Config) -> Session:
