@@ -29,15 +29,17 @@ def cut(call: pytest.CallInfo[None]) -> None:
 
 def without(excinfo: pytest.ExceptionInfo[BaseException], modules: frozenset[str]) -> pytest.ExceptionInfo[BaseException]:
     """The same exception, whose traceback has no frame of some modules."""
-    def unwanted(trace: TracebackType) -> bool:
-        return trace.tb_frame.f_globals.get("__name__") in modules
-
     trace: TracebackType | None = excinfo.tb
-    while trace is not None and not unwanted(trace):
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") not in modules:
         trace = trace.tb_next
-    kept = _without(excinfo.tb, unwanted) if trace is not None else None
+    kept = cut_frames(excinfo.tb, modules) if trace is not None else None
     # What has nothing to leave out stays the very same: how it is shown may depend on how it was made.
     return excinfo if kept is None else pytest.ExceptionInfo.from_exception(excinfo.value.with_traceback(kept))
+
+
+def cut_frames(trace: TracebackType | None, modules: frozenset[str]) -> TracebackType | None:
+    """The same traceback, without the frames of some modules."""
+    return _without(trace, lambda one: one.tb_frame.f_globals.get("__name__") in modules)
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import bdb
+import itertools
+import sys
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NoReturn
 
 import pytest
@@ -43,6 +48,44 @@ def heard(data: dict[str, Any]) -> BaseException:
     # Not a class below the real one: its constructor, or its layout, may want what is not here.
     kind: type[Carrier] = type(name, (Carrier,), {"__class__": property(lambda self: real), "__module__": str(data["class"][0][0])})
     return kind(text)
+
+
+def frames(error: BaseException) -> list[list[Any]]:
+    """Where it came from, below pytest's own tear-down: file, name, and the place in the file."""
+    found: list[list[Any]] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = (trace.tb_lineno, trace.tb_lineno, 0, 0)
+        if sys.version_info >= (3, 11):
+            place = next(itertools.islice(code.co_positions(), trace.tb_lasti // 2, None), place)
+        if code.co_name == "teardown_exact":
+            found.clear()
+        else:
+            found.append([code.co_filename, code.co_name, trace.tb_lineno, *place[1:]])
+        trace = trace.tb_next
+    return found
+
+
+def raised_by(error: BaseException, frames: list[list[Any]]) -> NoReturn:
+    """Raise it through frames that look like those."""
+    __tracebackhide__ = True
+
+    def step() -> None:
+        raise error
+
+    for filename, name, line, end, column, end_column in reversed(frames):
+        step = _through(step, str(filename), str(name), (int(line), int(end or line), int(column or 0), int(end_column or 0)))
+    step()
+    raise AssertionError("not reached")
+
+
+def _through(step: Callable[[], None], filename: str, name: str, place: tuple[int, int, int, int]) -> Callable[[], None]:
+    line, end, column, end_column = place
+    at = {"lineno": line, "end_lineno": end, "col_offset": column, "end_col_offset": end_column}
+    call = ast.Call(func=ast.Name(id="step", ctx=ast.Load(), **at), args=[], keywords=[], **at)
+    body = compile(ast.Module(body=[ast.Expr(value=call, **at)], type_ignores=[]), filename, "exec")
+    return FunctionType(body.replace(co_name=name), {"step": step, "__name__": ""})
 
 
 def fail(text: str) -> NoReturn:

@@ -84,6 +84,8 @@ class Child:
         body: dict[str, Any] = {"kind": "phase", "when": call.when, "report": self._packed(report, whole=False)}
         if call.excinfo is not None:
             body["raised"] = carrier.told(call.excinfo.value)
+            if last:
+                body["raised"]["frames"] = carrier.frames(call.excinfo.value)
         if last:
             body["told"] = self._ends()
             self._tell(body)
@@ -102,7 +104,7 @@ class Child:
 
     def set_up(self, fixturedef: Any, request: Any) -> None:
         """Warn of a fixture that should outlive this process."""
-        if request.scope == "function" or str(fixturedef.func.__module__).startswith("_pytest."):
+        if request.node is self.item or str(fixturedef.func.__module__).startswith("_pytest."):
             return
         name, scope = fixturedef.argname, request.scope
         self.item.warn(warned.NsjailWarning(
@@ -194,6 +196,8 @@ class Child:
             self.item.session.shouldstop = stop
         if fail:
             self.item.session.shouldfail = fail
+        if "screen" in said.body:
+            private.set_screen(self.item.config, said.body["screen"])
         self._screen = private.screen(self.item.config)
 
     def _tear_down(self, own: Callable[[Any], None], nextitem: object) -> None:

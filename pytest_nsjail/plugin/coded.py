@@ -1,4 +1,4 @@
-"""Values that JSON does not have: tuples, bytes and classes keep their kind, whatever else becomes its text."""
+"""Values that JSON does not have: tuples, bytes and classes of exceptions keep their kind, whatever else becomes its text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def coded(value: object) -> Any:
         return {"dict": [[coded(key), coded(one)] for key, one in value.items()]}
     if isinstance(value, bytes):
         return {"bytes": value.decode("latin-1")}
-    if isinstance(value, type):
+    if isinstance(value, type) and issubclass(value, BaseException):
         return {"class": [value.__module__, value.__qualname__]}
     return str(value)
 
 
 def decoded(data: Any) -> Any:
-    """What it stands for; of classes, only exceptions that are imported here, else their name."""
+    """What it stands for; of classes, those that are imported here, else their text."""
     if isinstance(data, list):
         return [decoded(one) for one in data]
     if not isinstance(data, dict):
@@ -39,4 +39,4 @@ def decoded(data: Any) -> Any:
         return {decoded(key): decoded(one) for key, one in inside}
     if kind == "bytes":
         return str(inside).encode("latin-1")
-    return found(*inside) or str(inside[1])
+    return found(*inside) or f"<class '{inside[0]}.{inside[1]}'>"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_nsjail.jail import wire
-from pytest_nsjail.plugin import carrier, deaths, private, warned
+from pytest_nsjail.plugin import brief, carrier, deaths, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.clock import Clock
 from pytest_nsjail.plugin.coded import decoded
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # What an interrupted child may take: to come to know it, and to tear its test down, in seconds.
 _KNOWS, _TEARS_DOWN = 0.3, 5.0
+_OURS = frozenset(f"pytest_nsjail.plugin.{name}" for name in ("split", "parent", "carrier"))
 _ORDER = {"stdout": 0, "stderr": 1, "log": 2}
 
 
@@ -70,7 +71,7 @@ class Parent:
                 carrier.fail(text)
         if "raised" in body:
             self._raised = carrier.heard(body["raised"])
-            raise self._raised
+            carrier.raised_by(self._raised, body["raised"].get("frames", []))
 
     def make_report(self, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put the child's report in the place of what this process made of it."""
@@ -81,6 +82,9 @@ class Parent:
             captured = [private.title(one) for one in self._sections]
             # What this process captured before the fork, the child had too; what after it, in a tear-down, comes behind the child's.
             private.sections(self.item)[:] = _merged(private.sections(self.item)) if call.when == "teardown" else self._sections
+        if here and self._raised is not None:
+            # Among others, it is shown with them.
+            self._raised.__traceback__ = brief.cut_frames(self._raised.__traceback__, _OURS)
         computed = yield
         self._report = None
         if report is None or here:
@@ -104,7 +108,7 @@ class Parent:
         if self._report is None or (call.excinfo is not None and call.excinfo.value is not self._raised):
             return None
         report = copy.copy(self._report)
-        report.sections = list(report.sections)
+        report.sections, report.user_properties = list(report.sections), list(report.user_properties)
         return report
 
     def give_up(self) -> None:
@@ -123,11 +127,11 @@ class Parent:
             self._cell.kill()
         self._end("interrupt", told)
 
-    def _say(self, when: str) -> None:
+    def _say(self, when: str, **more: Any) -> None:
         session = self.item.session
         # Whether it still is there is seen in the waiting.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self._cell.channel, {"at": when, "stop": [session.shouldstop, session.shouldfail]})
+            wire.send(self._cell.channel, {"at": when, "stop": [session.shouldstop, session.shouldfail], **more})
 
     def _until(self, when: str) -> dict[str, Any]:
         """The child's message of this phase; what comes before it is passed on.
@@ -146,7 +150,8 @@ class Parent:
                 self._take(body)
                 if kind == "log":
                     self._log(body, when)
-                    self._say(when)
+                    # Its live log goes on where the report's has ended.
+                    self._say(when, screen=private.screen(self.item.config))
                     continue
             except (KeyError, ValueError, TypeError, AttributeError) as error:
                 self._fail(when, f"the test's process told what is no message during {when}: {error!r}")

@@ -26,7 +26,7 @@ except ImportError:
 __all__ = ["ERRORS", "interactive"]
 
 Section = tuple[str, str, str]
-_LIVE = ("_first_record_emitted", "_section_name_shown", "_test_outcome_written")
+_LIVE = ("_when", "_first_record_emitted", "_section_name_shown", "_test_outcome_written")
 
 
 def missing(config: pytest.Config) -> list[str]:
@@ -54,9 +54,11 @@ def higher(item: pytest.Item) -> Iterator[str]:
     # A parametrization says how long its values live, whatever the fixture says.
     told = getattr(getattr(item, "callspec", None), "_arg2scope", {})
 
+    # Outside of a class, what is of a class's scope is of the function's.
+    short = ("function", None) if item.getparent(pytest.Class) else ("function", "class", None)
+
     def outlives(name: str) -> bool:
-        scope = told[name].value if name in told else fixture_scope(item, name)
-        return scope not in ("function", None)
+        return (told[name].value if name in told else fixture_scope(item, name)) not in short
 
     for name in getattr(item, "fixturenames", ()):
         if outlives(name) and (name not in told or all(outlives(other) for other in definitions[name][-1].argnames if other in definitions)):
@@ -73,6 +75,7 @@ def set_up_higher(item: pytest.Item) -> None:
     runner = f"_{getattr(item, '_loop_scope', '')}_scoped_runner"
     if hasattr(item, "_loop_scope") and runner not in some.fixturenames and fixture_scope(item, runner):
         some.fixturenames.append(runner)
+    _finish_others(item)
     names = set(higher(item))
     if not names:
         return
@@ -80,8 +83,8 @@ def set_up_higher(item: pytest.Item) -> None:
     others = [name for name in some.fixturenames if name not in names and name not in some.funcargs]
     some.funcargs.update(dict.fromkeys(others))
     try:
-        if type(item).setup is pytest.Function.setup:
-            pytest.Function.setup(some)
+        if type(item).setup.__module__ in ("_pytest.python", "_pytest.unittest"):
+            type(item).setup(item)
         else:
             some._request._fillfixtures()
     finally:
@@ -91,6 +94,20 @@ def set_up_higher(item: pytest.Item) -> None:
         for name in _definition(item, runner).argnames:
             if fixture_scope(item, name) not in ("function", None):
                 fixture(item, name)
+
+
+def _finish_others(item: pytest.Item) -> None:
+    """Tear down what a parametrization puts another value in the place of, for this item alone: it was set up here, for more than an item."""
+    request: Any = getattr(item, "_request", None)
+    callspec: Any = getattr(item, "callspec", None)
+    for name, scope in getattr(callspec, "_arg2scope", {}).items() if request else ():
+        definition = _definition(item, name)
+        if scope.value != "function" or definition is None or definition.scope == "function" or definition.cached_result is None:
+            continue
+        param, index = callspec.params[name], callspec.indices[name]
+        sub = _pytest.fixtures.SubRequest(request, scope, param, index, definition, _ispytest=True)
+        if definition.cached_result[1] is not definition.cache_key(sub):
+            definition.finish(sub)
 
 
 def fixture(item: pytest.Item, name: str) -> Any:
@@ -211,7 +228,7 @@ def writer(config: pytest.Config) -> Any:
 def screen(config: pytest.Config) -> list[Any]:
     """What the terminal's writer and the live log remember of what they have written."""
     terminal, live = writer(config), getattr(config.pluginmanager.get_plugin("logging-plugin"), "log_cli_handler", None)
-    return [getattr(terminal, "_current_line", ""), *(bool(getattr(live, name, False)) for name in _LIVE)]
+    return [getattr(terminal, "_current_line", ""), *(getattr(live, name, None) for name in _LIVE)]
 
 
 def set_screen(config: pytest.Config, told: list[Any]) -> None:
@@ -221,7 +238,7 @@ def set_screen(config: pytest.Config, told: list[Any]) -> None:
         terminal._current_line = str(told[0])
     for name, value in zip(_LIVE, told[1:], strict=True):
         if hasattr(live, name):
-            setattr(live, name, bool(value))
+            setattr(live, name, value)
 
 
 def capturing(config: pytest.Config) -> bool:

@@ -39,7 +39,7 @@ def heard(data: list[Any]) -> warnings.WarningMessage:
 
 
 def _stand_in(module: str, name: str) -> type[Warning]:
-    return type(name.rpartition(".")[2], (Warning,), {"__module__": module})
+    return type(name.rpartition(".")[2], (Warning,), {"__module__": module, "__qualname__": name})
 
 
 def found(module: str, name: str) -> type[BaseException] | None:
