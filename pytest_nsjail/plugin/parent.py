@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from pytest_nsjail.errors import NsjailError
 from pytest_nsjail.jail import wire
-from pytest_nsjail.plugin import brief, carrier, deaths, private, warned
+from pytest_nsjail.plugin import brief, carrier, deaths, options, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.clock import Clock
 from pytest_nsjail.plugin.coded import decoded
@@ -183,6 +184,11 @@ class Parent:
                     for fd in said.fds:
                         os.close(fd)
                     return said.body
+            except NsjailError as error:
+                with contextlib.suppress(OSError):
+                    self._cell.kill()
+                self._end(when, None)
+                options.unavailable(self.item.config, error)
             except ValueError as error:
                 self._fail(when, f"the test's process told what is no message during {when}: {error}")
         ending = self._end(when, None)
