@@ -57,7 +57,8 @@ def _check_pytest(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if isolated.check(items):
+    # A worker of pytest-xdist cannot say it: there each test says it for itself.
+    if not hasattr(config, "workerinput") and isolated.check(items):
         _check_pytest(config)
 
 
@@ -82,10 +83,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     item.config.stash[_RECORD].begin()
     item.config.stash[_ITEM] = item
-    world = isolated.world(item)
-    if world is None:
+    try:
+        world = isolated.world(item)
+        session = _session(item.config) if world else None
+    except pytest.UsageError as error:
+        with isolated.refused(item, error):
+            return (yield)
+    if world is None or session is None:
         return (yield)
-    session = _session(item.config)
     split = session.begin(item, world)
     try:
         result = yield
@@ -111,6 +116,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _session(config: pytest.Config) -> Session:
     """What isolated tests share; made for the first of them."""
     if _SESSION not in config.stash:
+        _check_pytest(config)
         from pytest_nsjail.plugin.split import Session
 
         session = Session(config, lambda: _runtime(config))

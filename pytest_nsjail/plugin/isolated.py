@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -98,3 +100,17 @@ def check(items: list[pytest.Item]) -> bool:
     """
     # Not any(): each is to be looked at.
     return bool([item for item in items if world(item)])
+
+
+@contextlib.contextmanager
+def refused(item: pytest.Item, error: pytest.UsageError) -> Iterator[None]:
+    """Let the set-up of an item fail by an error's words."""
+
+    def setup() -> None:
+        raise pytest.fail.Exception(str(error), pytrace=False)
+
+    vars(item)["setup"] = setup
+    try:
+        yield
+    finally:
+        vars(item).pop("setup", None)

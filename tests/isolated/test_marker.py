@@ -121,3 +121,11 @@ def test_missing_private_api_is_named(inner: pytest.Pytester) -> None:
     result = inner.runpytest_subprocess("-p", "broken", "--nsjail")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: pytest {pytest.__version__} has no _pytest.runner.show_test_item, which isolated tests need. *"])
+
+
+def test_a_worker_says_it_of_the_test(inner: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    inner.makepyfile("import pytest\n@pytest.mark.isolated(memory=1)\ndef test_it(): pass\ndef test_other(): pass\n")
+    result = inner.runpytest_subprocess("-p", "xdist", "-n", "1")
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["*isolated() has no argument 'memory'. *"])
