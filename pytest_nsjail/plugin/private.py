@@ -188,24 +188,31 @@ class Elsewhere:
 
     def __init__(self, config: pytest.Config) -> None:
         self._callers: list[Any] = [config.hook.pytest_runtest_call, config.hook.pytest_runtest_teardown]
-        self._whole: list[list[Any]] = []
+        self._away: list[tuple[Any, list[Any], list[Any]]] = []
+
+    def look(self) -> None:
+        """See who they are; before a fork, after which each look would copy a page."""
+        self.bring_back()
+        for caller in self._callers:
+            whole = caller._hookimpls
+            some = [one for one in whole if not one.plugin_name.endswith("conftest.py")]
+            if len(some) < len(whole):
+                self._away.append((caller, whole, some))
 
     def leave_out(self) -> None:
         """From now on."""
-        if not self._whole:
-            self._whole = [caller._hookimpls for caller in self._callers]
-            for caller in self._callers:
-                caller._hookimpls = [one for one in caller._hookimpls if not one.plugin_name.endswith("conftest.py")]
+        for caller, _, some in self._away:
+            caller._hookimpls = some
 
     def bring_back(self) -> None:
         """Until now; who has come or gone in between has."""
-        for caller, whole in zip(self._callers, self._whole, strict=False):
-            now = caller._hookimpls
-            known = {id(one) for one in whole}
-            there = {id(one) for one in now}
-            whole[:] = [one for one in whole if id(one) in there or one.plugin_name.endswith("conftest.py")] + [one for one in now if id(one) not in known]
-            caller._hookimpls = whole
-        self._whole = []
+        for caller, whole, some in self._away:
+            if caller._hookimpls is some:
+                known, there = set(map(id, whole)), set(map(id, some))
+                stay = [one for one in whole if id(one) in there or one.plugin_name.endswith("conftest.py")]
+                whole[:] = stay + [one for one in some if id(one) not in known]
+                caller._hookimpls = whole
+        self._away = []
 
 
 def base_temp(config: pytest.Config) -> str:

@@ -55,7 +55,7 @@ class Split:
         __tracebackhide__ = True
         item, session = self.item, self._session
         self.parent = None
-        session.elsewhere.bring_back()
+        session.elsewhere.look()
         private.set_up_higher(item)
         runtime = session.runtime()
         cell = session.cell(runtime, self._spec())
