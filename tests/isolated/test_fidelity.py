@@ -118,9 +118,10 @@ OPTIONS = (
     Options("--capture=no-buffered", (("--capture=no",),), text=False),
     Options("--capture=sys-buffered", (("--capture=sys",),), text=False),
     Options("--show-capture=log", (("--show-capture=log", "test_output.py", "test_errors.py"),)),
-    Options("--setup-show", (("--setup-show", "-k", "not test_much_output"),)),
-    Options("--setup-only", (("--setup-only",),)),
-    Options("--setup-plan", (("--setup-plan",),)),
+    # A value that a parametrization alone gives a wider scope (no fixture says so) is set up before the fork, and so before the function's autouse fixtures.
+    Options("--setup-show", (("--setup-show", "-k", "not test_much_output and not scope_of_a_parameter and not ScopeOfAParameter"),)),
+    Options("--setup-only", (("--setup-only", "-k", "not scope_of_a_parameter and not ScopeOfAParameter"),)),
+    Options("--setup-plan", (("--setup-plan", "-k", "not scope_of_a_parameter and not ScopeOfAParameter"),)),
     # The end of the session is another test's on each run, and xdist itself can carry neither a surrogate nor a category that is in no module.
     Options("-n2", (("-p", "xdist", "-n2", "--dist=loadfile", "-k", "not test_session_teardown and not surrogates and not category_of"),), parallel=True),
     Options("--junitxml", ((_XML,), (_XML, "-o", "junit_logging=all"), (_XML, "-o", "junit_family=xunit1"))),
