@@ -23,20 +23,38 @@ def coded(value: object) -> Any:
         return {"bytes": value.decode("latin-1")}
     if isinstance(value, type) and issubclass(value, BaseException):
         return {"class": [value.__module__, value.__qualname__]}
-    return str(value)
+    return {"text": [str(value), repr(value)]}
 
 
-def decoded(data: Any) -> Any:
-    """What it stands for; of classes, those that are imported here, else their text."""
+class Text(str):
+    """The text of a value that is not here, shown as the value would be."""
+
+    __slots__ = ("_shown",)
+    _shown: str
+
+    def __repr__(self) -> str:
+        return self._shown
+
+
+def decoded(data: Any, *, shown: bool = False) -> Any:
+    """What it stands for; of classes, those that are imported here, else their text.
+
+    :param shown: whether a mere text is shown as its value would be. It is a :class:`Text` then, which pytest-xdist does not send.
+    """
     if isinstance(data, list):
-        return [decoded(one) for one in data]
+        return [decoded(one, shown=shown) for one in data]
     if not isinstance(data, dict):
         return data
     (kind, inside), *_ = data.items()
     if kind == "tuple":
-        return tuple(decoded(one) for one in inside)
+        return tuple(decoded(one, shown=shown) for one in inside)
     if kind == "dict":
-        return {decoded(key): decoded(one) for key, one in inside}
+        return {decoded(key): decoded(one, shown=shown) for key, one in inside}
     if kind == "bytes":
         return str(inside).encode("latin-1")
+    if kind == "text":
+        text = Text(inside[0]) if shown else str(inside[0])
+        if isinstance(text, Text):
+            text._shown = str(inside[1])
+        return text
     return found(*inside) or f"<class '{inside[0]}.{inside[1]}'>"

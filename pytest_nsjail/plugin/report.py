@@ -41,7 +41,11 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
 
     :raises ValueError: for what is no report.
     """
-    data = {key: decoded(value["coded"]) if key not in _KNOWN and isinstance(value, dict) else value for key, value in data.items()}
+    shows = not hasattr(item.config, "workerinput")
+    data = {
+        key: decoded(value["coded"], shown=shows and key != "user_properties") if key not in _KNOWN and isinstance(value, dict) else value
+        for key, value in data.items()
+    }
     data.update(nodeid=item.nodeid, location=item.location, when=when)
     written = data.pop("shown", None)
     if "sections" not in data:
