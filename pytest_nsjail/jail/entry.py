@@ -13,8 +13,9 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pytest_nsjail.kernel import capability, syscall
+from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.keyring import forget_keys
+from pytest_nsjail.kernel.privileges import drop_capabilities
 
 _STATUS = struct.Struct("=i")
 
@@ -140,7 +141,7 @@ def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | 
         os.setresuid(uid, uid, uid)
     if not privileged:
         # Entering a user namespace gives every capability in it: a plain user had none, and files without permission must stay so.
-        capability.drop_all()
+        drop_capabilities()
         # And it makes the process's own /proc files root's.
         syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
     syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
