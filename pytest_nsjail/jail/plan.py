@@ -103,7 +103,9 @@ def isolated(around: Surroundings, world: World, *, rootfs: str | None, hostname
     needed = [path for path in sorted(set(around.needed)) if (rootfs or _below(path, places)) and not _below(path, covered)]
     needed = [path for path in needed if not _below(path, [other for other in needed if other != path])]
     made = homes(around)
-    fresh = tuple((path, 0o700) for path in (made["HOME"], made["XDG_RUNTIME_DIR"])) if made else ()
+    # A temporary directory below another is made in that one.
+    fresh = tuple((path, mode) for path, mode in sorted(around.hidden) if (path, mode) not in hidden)
+    fresh += tuple((path, 0o700) for path in (made["HOME"], made["XDG_RUNTIME_DIR"])) if made else ()
     mounted = [path for path in sorted(around.mounted) if project and not _below(path, [*writable, *(other for other in around.mounted if other != path)])]
     shown = (*((path, False) for path in (*needed, *mounted)), *((path, True) for path in writable))
     userxattr = not world.initial

@@ -98,6 +98,8 @@ def place(root: int, staged: int, held: Held, step: Workplace) -> tuple[list[str
     for path, mode in step.fresh:
         target, made = make_inside(root, path, directory=True, mode=mode)
         os.chown(f"/proc/self/fd/{target}", step.uid, step.gid)
+        # It may have been made on the way to another.
+        os.chmod(f"/proc/self/fd/{target}", mode)
         os.close(target)
         all_made += made
     if layer:
