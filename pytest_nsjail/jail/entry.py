@@ -8,6 +8,7 @@ could enter, and then not go back to a pid namespace that is not its own.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 from collections.abc import Sequence
@@ -86,6 +87,7 @@ def _directly(doors: Doors) -> Entered:
 
 def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
     told, tell = os.pipe2(os.O_CLOEXEC)
+    interrupt = signal.getsignal(signal.SIGINT)
     between = os.fork()
     if between:
         os.close(tell)
@@ -97,23 +99,29 @@ def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
             raise OSError(number, f"enter the jail's namespaces: {os.strerror(number)}")
         return Entered(_STATUS.unpack(pid)[0], told, between)
     try:
+        # Ctrl-C is for the two others.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.close(told)
         if not _inside("user", doors.user):
             syscall.setns(doors.user, syscall.CLONE_NEWUSER)
         syscall.setns(doors.pid, syscall.CLONE_NEWPID)
         child = os.fork()
-    except OSError as error:
-        os._exit(error.errno or 1)
+    except BaseException as error:
+        os._exit(getattr(error, "errno", None) or 1)
     if child == 0:
+        signal.signal(signal.SIGINT, interrupt)
         os.close(tell)
         return Entered(0, -1, 0)
     # This process is a copy of pytest that only waits: whatever the two others hold to hear of each other's end must not be held here.
-    for sock in near:
-        sock.close()
-    os.write(tell, _STATUS.pack(child))
-    _, status = os.waitpid(child, 0)
-    os.write(tell, _STATUS.pack(status))
-    os._exit(0)
+    try:
+        for sock in near:
+            sock.close()
+        os.write(tell, _STATUS.pack(child))
+        _, status = os.waitpid(child, 0)
+        os.write(tell, _STATUS.pack(status))
+    finally:
+        # Pytest may be dead by now, and then there is nobody to tell; whatever happens, this process must not go on as a second one.
+        os._exit(0)
 
 
 def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | None) -> None:
