@@ -39,7 +39,7 @@ SUITES = (
     Suite("packaging", "26.3", ("hypothesis==6.170.15", "pretend", "tomli_w", "tomli; python_version < '3.11'")),
     Suite("pluggy", "1.7.0", ("pytest-benchmark",), ("testing",)),
     # It uses a private name that pytest 9.1 has no more.
-    Suite("flask", "3.1.3", ("asgiref", "greenlet", "python-dotenv"), pytest="8.4.2"),
+    Suite("flask", "3.1.3", ("asgiref", "greenlet", "python-dotenv", "werkzeug==3.1.3"), pytest="8.4.2"),
     Suite("itsdangerous", "2.2.0", ("freezegun",)),
     Suite("more-itertools", "11.2.1"),
     Suite("python-dotenv", "1.2.4", ("click", "ipython", "sh")),
