@@ -56,13 +56,17 @@ def test_an_end_of_pytest_in_the_midst_of_a_test(tmp_path, number, turn):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/base", f"--nsjail-store={tmp_path}/store"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    time.sleep(1 + random.Random(turn).uniform(0, 1))
+    deadline = time.monotonic() + 30
+    # Pytest, the keeper, the zygote, and an init at least.
+    while len(_below(session.pid)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.Random(turn).uniform(0, 1))
     os.kill(session.pid, signal.SIGSTOP)
     seen = _below(session.pid)
-    assert len(seen) > 3
     os.kill(session.pid, number)
     os.kill(session.pid, signal.SIGCONT)
     session.wait(20)
+    assert len(seen) > 3
     deadline = time.monotonic() + 10
     while _alive(seen) and time.monotonic() < deadline:
         time.sleep(0.02)
