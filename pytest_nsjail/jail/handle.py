@@ -74,8 +74,10 @@ class Handle:
         self._told: dict[int, Told] = {}
         self._everybody: list[Process] | None = None
         self._asking = threading.Lock()
-        self._turn = threading.Condition()
-        self._listening = False
+        # Entered by itself, not through the condition, whose own way out is Python's: a signal's handler may raise in the midst of that.
+        self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
+        self._listener: int | None = None
 
     def run(self, number: int, command: Command, stdin: bytes | None, *, doors: Sequence[int] = ()) -> None:
         """Start a program.
@@ -154,7 +156,7 @@ class Handle:
 
     def close(self) -> None:
         """End the jail: its init exits when the socket closes, and the kernel kills everybody in it."""
-        with self._turn:
+        with self._lock:
             if not self.closed:
                 # Whoever listens in another thread keeps the socket open until he is woken.
                 try:
@@ -178,25 +180,29 @@ class Handle:
 
     def _until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
         """Listen until something is so, or the deadline has passed. Several threads may: one listens for all."""
-        with self._turn:
-            while not done():
+        me = threading.get_ident()
+        while True:
+            with self._lock:
+                if done():
+                    return True
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if self._listening:
+                # Ourselves, where an exception out of nowhere, as of Ctrl-C, kept us from saying that we do no more.
+                if self._listener not in (None, me):
                     if not self._turn.wait(left):
                         return done()
                     continue
-                self._listening = True
-                self._turn.release()
-                try:
-                    said = self._receive(left)
-                finally:
-                    self._turn.acquire()
-                    self._listening = False
+                self._listener = me
+            try:
+                said = self._receive(left)
+                if said is not _NOTHING:
+                    with self._lock:
+                        self._hear(said)
+            finally:
+                with self._lock:
+                    self._listener = None
                     self._turn.notify_all()
-                if said is _NOTHING:
-                    return False
-                self._hear(said)
-        return True
+            if said is _NOTHING:
+                return False
 
     def _receive(self, seconds: float | None) -> wire.Received | None:
         """The next message, ``_NOTHING`` when none came in time, or None when the init is gone."""
