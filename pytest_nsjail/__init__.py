@@ -4,7 +4,8 @@ The rooms, from the user down; imports only go down:
 
 * ``plugin``: options, fixtures, hooks, report sections; the only room that knows pytest.
 * ``runtime``: the flow, from a declaration to a result, and the values that a test holds.
-* ``image`` and ``jail``: root file systems in a store; plans, processes and outcomes. They do not know each other.
+* ``image``, ``jail`` and ``network``: root file systems in a store; plans, processes and outcomes; what reaches into a jail and joins several. They
+  do not know each other.
 * ``resolve`` and ``kernel``: the rules of loaders and of execve(2), pure; every system call.
 * ``spec``: what a user declares, as values that check themselves. ``fileview``, ``errors``: what all of them share.
 
@@ -20,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_nsjail.errors import NsjailError, ProgramFailed, ResolveError, SetupError, SpecError, StartError, Unsupported
+    from pytest_nsjail.errors import JailEnded, NsjailError, ProgramFailed, ResolveError, SetupError, SpecError, StartError, Unsupported
     from pytest_nsjail.image.changes import Changes
     from pytest_nsjail.jail.handle import Process
     from pytest_nsjail.jail.outcome import Usage
@@ -32,16 +33,18 @@ if TYPE_CHECKING:
     from pytest_nsjail.spec.jail import ImageSpec, JailSpec
     from pytest_nsjail.spec.limits import Limits
     from pytest_nsjail.spec.mount import Bind, Device, Tmpfs
+    from pytest_nsjail.spec.publish import Publish
+    from pytest_nsjail.spec.ready import All, Any, Exec, Http, Listening, Log, Notify, Unix
 
 __all__ = [
-    "Bind", "Changes", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exited", "File", "Groups", "Image", "ImageSpec",
-    "Jail", "JailSpec", "Limits", "NotStarted", "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "ResolveError", "Result", "Script",
-    "SetupError", "Signaled", "SpecError", "Stage", "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unsupported", "Usage",
-    "Users",
+    "All", "Any", "Bind", "Changes", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited", "File", "Groups", "Http",
+    "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listening", "Log", "NotStarted", "Notify", "NsjailError", "OutOfMemory", "Process",
+    "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled", "SpecError", "Stage", "StartError", "Status", "Symlink",
+    "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
 ]
 
 _MODULES = {
-    "errors": ("NsjailError", "ProgramFailed", "ResolveError", "SetupError", "SpecError", "StartError", "Unsupported"),
+    "errors": ("JailEnded", "NsjailError", "ProgramFailed", "ResolveError", "SetupError", "SpecError", "StartError", "Unsupported"),
     "image.changes": ("Changes",),
     "jail.handle": ("Process",),
     "jail.outcome": ("Usage",),
@@ -53,6 +56,8 @@ _MODULES = {
     "spec.jail": ("ImageSpec", "JailSpec"),
     "spec.limits": ("Limits",),
     "spec.mount": ("Bind", "Device", "Tmpfs"),
+    "spec.publish": ("Publish",),
+    "spec.ready": ("All", "Any", "Exec", "Http", "Listening", "Log", "Notify", "Unix"),
 }
 
 

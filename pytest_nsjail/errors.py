@@ -70,6 +70,17 @@ class SetupError(NsjailError):
         self.advice = advice
 
 
+class JailEnded(SetupError):
+    """Something that takes a running jail, asked of one that runs no more.
+
+    :param what: what was asked for, and what became of the jail.
+    """
+
+    def __init__(self, what: str) -> None:
+        NsjailError.__init__(self, what)
+        self.step, self.errno, self.advice = what, None, ""
+
+
 class Unsupported(NsjailError):
     """Something this host cannot give, so that it was not tried.
 

@@ -21,6 +21,7 @@ class Command(NamedTuple):
     :param timeout: wall time in seconds, or None.
     :param grace: seconds between SIGTERM and SIGKILL.
     :param stdin: whether input comes along as a descriptor.
+    :param activate: ports that the init listens on for it.
     """
 
     argv: tuple[str, ...]
@@ -36,6 +37,7 @@ class Command(NamedTuple):
     timeout: float | None
     grace: float
     stdin: bool
+    activate: tuple[int, ...] = ()
 
     def encode(self) -> dict[str, Any]:
         """For the wire."""

@@ -154,6 +154,20 @@ class Handle:
             self._until(lambda: self._everybody is None)
             return tuple(found)
 
+    def channel(self) -> socket.socket:
+        """A channel of its own to the jail's :class:`pytest_nsjail.jail.agent.Agent`, for :mod:`pytest_nsjail.jail.sockets`.
+
+        :raises SetupError: where the init is gone.
+        """
+        ours, theirs = wire.pair()
+        with theirs:
+            try:
+                self._say({"do": "serve"}, [theirs.fileno()])
+            except BaseException:
+                ours.close()
+                raise
+        return ours
+
     def close(self) -> None:
         """End the jail: its init exits when the socket closes, and the kernel kills everybody in it."""
         with self._lock:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes, wire
+from pytest_nsjail.jail.agent import Agent, listening
 from pytest_nsjail.jail.command import REHEARSAL, Command
 from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
 from pytest_nsjail.jail.last_words import clear, leave, tell
@@ -50,6 +51,7 @@ class Init:
         self._groups: list[int] = []
         self._usage = [0.0, 0.0, 0]
         self._poll = select.poll()
+        self._agent = Agent(self._poll)
 
     def serve(self) -> NoReturn:
         """Until the main program's end is told, or pytest is gone."""
@@ -76,6 +78,8 @@ class Init:
                         os.read(woken, 4096)
                     elif self._awaited and fd in self._awaited:
                         self._begun(self._awaited, fd)
+                    elif self._agent.hears(fd):
+                        self._agent.answer(fd)
                     else:
                         self._carry(fd)
                 self._reap()
@@ -157,6 +161,8 @@ class Init:
                     self._tell(failure)
                     os._exit(0)
                 self._let_in(IdMap.decode(body["idmap"]))
+            case "serve":
+                self._agent.admit(asked.fds[0])
             case "signal":
                 if run := self._runs.get(body["number"]):
                     os.kill(run.pid, body["signal"])
@@ -204,13 +210,23 @@ class Init:
     def _bear(self, number: int, command: Command) -> tuple[Payload, Failed | None]:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            if waiting.idmap == command.idmap and not self._groups:
+            # What was born before has no descriptor of what is made now.
+            if waiting.idmap == command.idmap and not self._groups and not command.activate:
                 return waiting, waiting.order(command)
             waiting.discard()
             # A program is number 2 in its jail, whatever was in its place.
             number_next(self._site.sysctls, FIRST)
         payload = Payload(self._door, self._site.sysctls)
-        failure = payload.order(command) or payload.bear(command.idmap, self._site.proc, self._groups)
+        listeners: list[int] = []
+        try:
+            for port in command.activate:
+                listeners.append(listening(port))
+        except OSError as error:
+            payload.discard()
+            return payload, Failed(f"listen on port {port} for the program", error.errno or 0)
+        failure = payload.order(command, listeners) or payload.bear(command.idmap, self._site.proc, self._groups)
+        for fd in listeners:
+            os.close(fd)
         if failure is None:
             self._tell({"event": "born", "number": number}, pid=payload.pid)
         return payload, failure

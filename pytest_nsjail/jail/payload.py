@@ -16,6 +16,8 @@ from pytest_nsjail.kernel.keyring import JOIN_SESSION_KEYRING
 from pytest_nsjail.kernel.spawn import Call, Child, prepare
 
 EXECUTE = "execute the program"
+# SD_LISTEN_FDS_START, sd_listen_fds(3)
+FIRST_LISTENER = 3
 _NULL = "read from the null device"
 # struct sigaction of zeros, larger than any machine's: SIG_DFL, no flags, nothing blocked.
 _DEFAULT_ACTION = bytes(64)
@@ -61,9 +63,10 @@ class Payload:
     def pid(self) -> int:
         return self._child.pid
 
-    def order(self, command: Command) -> Failed | None:
+    def order(self, command: Command, listeners: Sequence[int] = ()) -> Failed | None:
         """Write down what it is to do.
 
+        :param listeners: sockets that it passes on to its program, from descriptor 3 on.
         :return: why it cannot be told.
         """
         # Programs reopen /dev/stdout; for that the pipe has to be theirs.
@@ -72,7 +75,7 @@ class Payload:
             self._close(self._stdin, self.into)
             self._stdin = self.into = -1
         try:
-            self._child.add(_last_calls(command, self._stdin))
+            self._child.add(_last_calls(command, self._stdin, listeners))
         except OSError as error:
             return self._refused("write down its system calls", error)
         return None
@@ -179,7 +182,7 @@ def _first_calls(wait: int, outputs: tuple[int, int], door: int | None, sysctls:
     return calls
 
 
-def _last_calls(command: Command, stdin: int) -> list[Call]:
+def _last_calls(command: Command, stdin: int, listeners: Sequence[int]) -> list[Call]:
     """What depends on the program."""
     argv = tuple(os.fsencode(argument) for argument in command.argv)
     env = tuple(os.fsencode(f"{name}={value}") for name, value in command.env.items())
@@ -197,5 +200,7 @@ def _last_calls(command: Command, stdin: int) -> list[Call]:
         calls.append(Call(who, "setgroups", (len(command.groups), struct.pack(f"={len(command.groups)}I", *command.groups))))
     calls += [Call(who, "setresgid", (command.gid,) * 3), Call(who, "setresuid", (command.uid,) * 3)]
     calls.append(Call(f"enter the working directory {command.workdir}", "chdir", (os.fsencode(command.workdir),)))
+    # The last that is done: whatever else has these numbers is not needed any more.
+    calls += [Call("take the sockets it is activated by", "dup3", (fd, number, 0)) for number, fd in enumerate(listeners, FIRST_LISTENER)]
     calls += [Call(EXECUTE, "execve", (os.fsencode(program), argv, env), may_fail=True) for program in command.programs]
     return calls

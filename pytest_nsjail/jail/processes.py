@@ -54,6 +54,25 @@ def alone() -> bool:
     return not pids()
 
 
+def holders(inodes: set[int]) -> dict[int, list[int]]:
+    """Who has a socket, by its inode number: the pids of everybody who holds a descriptor of it."""
+    found: dict[int, list[int]] = {}
+    for pid in pids():
+        try:
+            held = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        for fd in held:
+            try:
+                what = os.readlink(f"/proc/{pid}/fd/{fd}")
+            except OSError:
+                continue
+            # proc_pid_fd(5): socket:[inode]
+            if what.startswith("socket:[") and (inode := int(what[8:-1])) in inodes and pid not in found.setdefault(inode, []):
+                found[inode].append(pid)
+    return found
+
+
 def session(leader: int) -> list[int]:
     """The processes of one session, its leader's children and theirs as long as they stay in it."""
     return [pid for pid in pids() if pid == leader or _field(pid, 3) == leader]

@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pytest_nsjail.errors import ProgramFailed, Unsupported
 from pytest_nsjail.fileview import FileView, Stat
@@ -32,9 +33,10 @@ from pytest_nsjail.runtime.settle import Identity, check_program, check_sources,
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency, Directory
 from pytest_nsjail.spec.isolated import IsolatedSpec
-from pytest_nsjail.spec.jail import ImageSpec, JailSpec
-from pytest_nsjail.spec.limits import Limits
-from pytest_nsjail.spec.mount import Device, Mount
+from pytest_nsjail.spec.jail import ImageSpec, JailSpec, Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # How long the store keeps what nobody asks for, in seconds.
 _KEPT = 30 * 24 * 3600.0
@@ -94,14 +96,10 @@ class Runtime:
         """
         return self._build(ImageSpec.declared(*dependencies, env=env, workdir=workdir, user=user, entrypoint=entrypoint, cmd=cmd, name=name))[0]
 
-    def run(
-        self, argv: Iterable[StrPath], *, image: Image | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
-        workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
-        timeout: float | None = None, network: str = "none", hostname: str | None = None, devices: Iterable[Device | StrPath] = (), check: bool = False,
-        read_only: bool = False,
-    ) -> Result:
-        """Run a program in a jail and wait for its end; see :class:`JailSpec`.
+    def run(self, argv: Iterable[StrPath], *, image: Image | None = None, check: bool = False, **options: Unpack[Options]) -> Result:
+        """Run a program in a jail and wait for its end.
 
+        :param options: see :class:`JailSpec`.
         :param check: whether anything but an exit with 0 is an error.
         :raises SpecError: for a declaration that cannot be meant.
         :raises ResolveError: for one that this host cannot satisfy.
@@ -109,10 +107,7 @@ class Runtime:
         :raises Unsupported: for what this host cannot give.
         :raises ProgramFailed: with ``check``.
         """
-        jail = self._start(image, JailSpec.declared(
-            argv, image=image.spec if image else None, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits,
-            timeout=timeout, network=network, hostname=hostname, devices=devices, read_only=read_only,
-        ))
+        jail = self._start(argv, image, options)
         try:
             result = jail.wait()
         finally:
@@ -122,17 +117,9 @@ class Runtime:
             raise ProgramFailed(result.report())
         return result
 
-    def start(
-        self, argv: Iterable[StrPath], *, image: Image | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
-        workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
-        timeout: float | None = None, network: str = "none", hostname: str | None = None, devices: Iterable[Device | StrPath] = (),
-        read_only: bool = False,
-    ) -> Jail:
-        """Start a program in a jail and return at once; as :meth:`run` otherwise. Whoever asks for it stops it."""
-        jail = self._start(image, JailSpec.declared(
-            argv, image=image.spec if image else None, mounts=mounts, env=env, workdir=workdir, user=user, stdin=stdin, limits=limits,
-            timeout=timeout, network=network, hostname=hostname, devices=devices, read_only=read_only,
-        ))
+    def start(self, argv: Iterable[StrPath], *, image: Image | None = None, **options: Unpack[Options]) -> Jail:
+        """Start a program in a jail and return when it is ready; as :meth:`run` otherwise. Whoever asks for it stops it."""
+        jail = self._start(argv, image, options)
         self._launcher.ahead()
         return jail
 
@@ -183,8 +170,8 @@ class Runtime:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _start(self, image: Image | None, declared: JailSpec) -> Jail:
-        spec = self._adjust(declared)
+    def _start(self, argv: Iterable[StrPath], image: Image | None, options: Options) -> Jail:
+        spec = self._adjust(JailSpec.declared(argv, image=image.spec if image else None, **options))
         sources = check_sources(spec)
         if spec.image is None:
             image = self._closure_of(spec.argv[0])
@@ -227,7 +214,7 @@ class Runtime:
             name = str(next(self._numbers))
             world = self._launcher.world
             # First the keeper, which outlives us, and then what it must remove if we are killed.
-            handle = Handle(self._launcher.prepare(spec.network, plan(spec, image.rootfs.path, world, sources), identity.idmap))
+            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", plan(spec, image.rootfs.path, world, sources), identity.idmap))
             bounds: Bounds | None = None
             doors: list[int] = []
             try:

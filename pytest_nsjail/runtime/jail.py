@@ -6,11 +6,12 @@ import errno
 import itertools
 import os
 import signal as signals
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
-from pytest_nsjail.errors import NsjailError, ProgramFailed, SetupError, SpecError, StartError
+from pytest_nsjail.errors import JailEnded, NsjailError, ProgramFailed, SetupError, SpecError, StartError
 from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.changes import Changes
 from pytest_nsjail.jail.bounds import Bounds
@@ -18,9 +19,12 @@ from pytest_nsjail.jail.command import Command
 from pytest_nsjail.jail.handle import Handle, Process, Told
 from pytest_nsjail.jail.outcome import Usage, interpret, usage
 from pytest_nsjail.jail.payload import EXECUTE
+from pytest_nsjail.jail.sockets import Sockets
 from pytest_nsjail.jail.status import Exited, NotStarted
 from pytest_nsjail.kernel.advice import explained
 from pytest_nsjail.kernel.cgroup import Counters
+from pytest_nsjail.kernel.procfs import FIRST
+from pytest_nsjail.network.endpoint import Endpoint
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
 from pytest_nsjail.resolve.walk import Walker
@@ -45,6 +49,9 @@ _UNTOLD = {
 def command(spec: JailSpec, identity: Identity, bounds: Bounds) -> Command:
     """A declaration's program, to be sent to the init."""
     env = spec.environment()
+    if spec.activate:
+        # sd_listen_fds(3); the program is process 2.
+        env |= {"LISTEN_PID": str(FIRST), "LISTEN_FDS": str(len(spec.activate)), "LISTEN_FDNAMES": ":".join(map(str, spec.activate))}
     return Command(
         argv=spec.command(),
         programs=programs(spec.command()[0], env),
@@ -59,10 +66,11 @@ def command(spec: JailSpec, identity: Identity, bounds: Bounds) -> Command:
         timeout=spec.timeout,
         grace=GRACE,
         stdin=spec.stdin is not None,
+        activate=spec.activate,
     )
 
 
-class Jail:
+class Jail(Endpoint):
     """A program in a jail. Leaving it as a context manager stops it; with its end everything in it ends.
 
     :ivar spec: what was declared, as the hooks left it.
@@ -71,6 +79,8 @@ class Jail:
     def __init__(
         self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, *, view: FileView, image: Image, finished: Callable[[JailSpec, Result], None],
     ) -> None:
+        self._sockets = Sockets(self._channel)
+        super().__init__(self._sockets)
         self.spec = spec
         self._main, self._handle, self._bounds = main, handle, bounds
         self._view, self._image, self._finished = view, image, finished
@@ -107,6 +117,11 @@ class Jail:
         """Both outputs of its main program so far, the standard output first."""
         return self.stdout + self.stderr
 
+    @property
+    def ended(self) -> bool:
+        """Whether its main program has ended, or never ran."""
+        return self._has_ended()
+
     def processes(self) -> tuple[Process, ...]:
         """Every process in it, by its pid inside; none once it has ended."""
         if self._result is None:
@@ -127,11 +142,11 @@ class Jail:
         entrypoint does not stand before it.
 
         :param check: whether anything but an exit with 0 is an error.
-        :raises SetupError: where the jail has ended.
+        :raises JailEnded: where the jail has.
         :raises ProgramFailed: with ``check``.
         """
         if self._result is not None:
-            raise SetupError(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
+            raise JailEnded(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         number = next(self._numbers)
         self._handle.run(number, command(spec, identify(spec.account(), self._view, self._main.idmap, self._main.idmap), self._bounds), spec.stdin)
@@ -195,6 +210,7 @@ class Jail:
     def close(self) -> None:
         """End it at once, without a word to anybody in it."""
         with self._gathering:
+            self._sockets.close()
             self._handle.close()
             if self._bounds.group is not None:
                 self._bounds.group.remove()
@@ -213,6 +229,11 @@ class Jail:
 
     def __repr__(self) -> str:
         return f"<Jail {list(self.spec.command())!r}: {self._result.status if self._result else 'running'}>"
+
+    def _channel(self) -> socket.socket:
+        if self._result is not None:
+            raise JailEnded(f"the jail has ended: {self._result!r}")
+        return self._handle.channel()
 
     def _has_ended(self, timeout: float = 0.0) -> bool:
         try:

@@ -118,6 +118,25 @@ def count(declaration: str, what: str, value: object) -> int:
     return value
 
 
+def port(declaration: str, what: str, value: object) -> int:
+    """The number of a port, 1 to 65535."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 16:
+        raise SpecError(declaration, f"{what} names the port {value!r}", "Write a whole number from 1 to 65535.")
+    return value
+
+
+def address(declaration: str, what: str, value: object) -> str:
+    """An IP address in figures."""
+    import ipaddress
+
+    given = text(declaration, what, value)
+    try:
+        ipaddress.ip_address(given)
+    except ValueError:
+        raise SpecError(declaration, f"{what}={given!r} is no address", "Write it in figures: '127.0.0.1', '::1'.") from None
+    return given
+
+
 def seconds(declaration: str, what: str, value: object) -> float:
     """A time above 0, in seconds."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 2**31:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 from pytest_nsjail.errors import SpecError
 from pytest_nsjail.spec import check
@@ -11,6 +12,9 @@ from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency
 from pytest_nsjail.spec.limits import Limits
 from pytest_nsjail.spec.mount import Bind, Device, Mount, Tmpfs
+from pytest_nsjail.spec.network import NetworkSpec
+from pytest_nsjail.spec.publish import Inner, Publish, published
+from pytest_nsjail.spec.ready import Ready, condition, ports
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,26 @@ class ImageSpec:
         )
 
 
+class Options(TypedDict, total=False):
+    """What can be said of a jail besides its program and its image; see :class:`JailSpec`."""
+
+    mounts: Iterable[Mount]
+    env: Mapping[str, str] | None
+    workdir: StrPath | None
+    user: str | int | None
+    stdin: str | bytes | None
+    limits: Limits | None
+    timeout: float | None
+    network: object
+    name: str | None
+    hostname: str | None
+    devices: Iterable[Device | StrPath]
+    read_only: bool
+    publish: Mapping[Inner, int | tuple[str, int]]
+    activate: Iterable[int]
+    ready: Ready | None
+
+
 @dataclass(frozen=True)
 class JailSpec:
     """One program in one jail, declared. What ``pytest_nsjail_spec`` gets and may return changed (:func:`dataclasses.replace`).
@@ -71,10 +95,14 @@ class JailSpec:
     :param stdin: what the program reads; None: ``/dev/null``.
     :param limits: what it may use at the most.
     :param timeout: wall time in seconds; None: no limit.
-    :param network: ``none``: an own network with loopback only; ``host``: the host's.
-    :param hostname: the jail's host name.
+    :param network: ``none``: an own network with loopback only; ``host``: the host's; else the one that it joins.
+    :param name: what the others in that network call it.
+    :param hostname: the jail's host name; its name, or ``nsjail``, unless told.
     :param devices: devices of the host besides null, zero, full, random, urandom and tty.
     :param read_only: whether the root file system refuses writes; ``/tmp`` is then a tmpfs.
+    :param publish: ports that the host reaches.
+    :param activate: TCP ports that are listened on for the program, which gets the sockets (sd_listen_fds(3)).
+    :param ready: when it counts as started; None: at once.
     """
 
     argv: tuple[str, ...]
@@ -86,17 +114,22 @@ class JailSpec:
     stdin: bytes | None = None
     limits: Limits = field(default_factory=Limits)
     timeout: float | None = None
-    network: str = "none"
+    network: str | NetworkSpec = "none"
+    name: str | None = None
     hostname: str = "nsjail"
     devices: tuple[Device, ...] = ()
     read_only: bool = False
+    publish: tuple[Publish, ...] = ()
+    activate: tuple[int, ...] = ()
+    ready: Ready | None = None
 
     @classmethod
     def declared(
         cls, argv: Iterable[StrPath], *, image: ImageSpec | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
         workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
-        timeout: float | None = None, network: str = "none", hostname: str | None = None, devices: Iterable[Device | StrPath] = (),
-        read_only: bool = False,
+        timeout: float | None = None, network: object = "none", name: str | None = None, hostname: str | None = None,
+        devices: Iterable[Device | StrPath] = (), read_only: bool = False, publish: Mapping[Inner, int | tuple[str, int]] | None = None,
+        activate: Iterable[int] = (), ready: Ready | None = None,
     ) -> JailSpec:
         """From what a user wrote; every value is checked.
 
@@ -119,8 +152,25 @@ class JailSpec:
             raise SpecError(declaration, f"stdin is {type(stdin).__name__}", "Write a string or bytes.")
         if not isinstance(limits, (Limits, type(None))):
             raise SpecError(declaration, f"limits is {limits!r}", "Write limits=Limits(memory='256M').")
-        if network not in ("none", "host"):
-            raise SpecError(declaration, f"network={network!r} is no network", "Write network='none' or network='host'.")
+        if not (network in ("none", "host") or isinstance(network, NetworkSpec)):
+            raise SpecError(declaration, f"network={network!r} is no network", "Write network='none', network='host', or what nsjail_network() returned.")
+        if name is not None:
+            check.hostname(declaration, name)
+            if not isinstance(network, NetworkSpec):
+                raise SpecError(declaration, f"name={name!r} is a name in no network", "Give network=nsjail_network(), or write hostname=.")
+        outside = published(declaration, publish or {})
+        if network == "host" and outside:
+            raise SpecError(declaration, f"publish={publish!r} of a program that is in the host's own network", "Leave it out: its ports are the host's.")
+        activated = tuple(check.port(declaration, "activate", port) for port in check.sequence(declaration, "activate", activate, "8080"))
+        if len(set(activated)) < len(activated):
+            raise SpecError(declaration, f"activate={list(activated)} names a port twice", "Write it once.")
+        if ready is not None:
+            condition(declaration, ready)
+            known = {*activated, *(one.port for one in outside if not one.udp)}
+            for port in ports(ready) if known else ():
+                if port not in known:
+                    problem = f"ready is about port {port}, and what is declared is {', '.join(map(str, sorted(known)))}"
+                    raise SpecError(declaration, problem, f"Write the same port in both, or declare that one, too: publish={{{port}: 0}}.")
         if not isinstance(read_only, bool):
             raise SpecError(declaration, f"read_only is {read_only!r}", "Write True or False.")
         return cls(
@@ -134,12 +184,16 @@ class JailSpec:
             limits=limits or Limits(),
             timeout=None if timeout is None else check.seconds(declaration, "timeout", timeout),
             network=network,
-            hostname="nsjail" if hostname is None else check.hostname(declaration, hostname),
+            name=name,
+            hostname=name or "nsjail" if hostname is None else check.hostname(declaration, hostname),
             devices=tuple(
                 device if isinstance(device, Device) else Device(device)  # type: ignore[arg-type]
                 for device in check.sequence(declaration, "devices", devices, "'/dev/fuse'")
             ),
             read_only=read_only,
+            publish=outside,
+            activate=activated,
+            ready=ready,
         )
 
     def command(self) -> tuple[str, ...]:
@@ -170,4 +224,4 @@ class JailSpec:
         asked = JailSpec.declared(argv, image=image, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         merged = tuple({**dict(self.env), **dict(asked.env)}.items())
         return replace(self, argv=asked.argv, image=image, env=merged, workdir=asked.workdir or self.workdir, user=asked.user or self.user,
-                       stdin=asked.stdin, timeout=asked.timeout)
+                       stdin=asked.stdin, timeout=asked.timeout, publish=(), activate=(), ready=None)

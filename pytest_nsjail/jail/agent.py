@@ -1,0 +1,118 @@
+"""The init's service to who stands outside: sockets of the jail's own network, and who in the jail has which."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any
+
+from pytest_nsjail.jail import processes, wire
+
+
+class Agent:
+    """Answers whoever was given a channel: pytest, and what works for it. It never waits for a peer, and so never connects by itself but to a path.
+
+    A socket belongs to the network it was made in for ever (network_namespaces(7)): whoever gets it connects or listens in this jail, from anywhere.
+
+    :param poll: where the channels are listened to.
+    """
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll
+        self._channels: dict[int, socket.socket] = {}
+
+    def admit(self, channel: int) -> None:
+        """One more who may ask."""
+        self._channels[channel] = socket.socket(fileno=channel)
+        self._poll.register(channel, select.POLLIN)
+
+    def hears(self, fd: int) -> bool:
+        """Whether a descriptor is one of the channels."""
+        return fd in self._channels
+
+    def answer(self, channel: int) -> None:
+        """Answer one question, or let go of who has gone."""
+        sock = self._channels[channel]
+        try:
+            asked = wire.receive(sock)
+            if asked is not None:
+                self._reply(sock, asked)
+                return
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        del self._channels[channel]
+        self._poll.unregister(channel)
+        sock.close()
+
+    def _reply(self, sock: socket.socket, asked: wire.Received) -> None:
+        fds: list[int] = []
+        try:
+            body = self._do(asked.body, fds)
+        except OSError as error:
+            body = {"errno": error.errno or 0}
+        try:
+            wire.send(sock, body, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _do(self, body: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        match body["do"]:
+            case "socket":
+                fds.append(socket.socket(*body["kind"]).detach())
+            case "connect":
+                # A path means a place in the jail's root, and is looked up by who is in it.
+                with _unix(body["type"]) as made:
+                    made.connect(body["path"])
+                    fds.append(made.detach())
+            case "listen":
+                with _unix(body["type"]) as made:
+                    before = os.umask(0)  # anybody in the jail may connect
+                    try:
+                        made.bind(body["path"])
+                    finally:
+                        os.umask(before)
+                    if body["type"] != socket.SOCK_DGRAM:
+                        made.listen(body["backlog"])
+                    fds.append(made.detach())
+            case "namespace":
+                fds.append(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+            case "holders":
+                return {"holders": processes.holders(set(body["inodes"]))}
+        return {}
+
+
+def _unix(kind: int) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, kind)
+    # A full queue is the asker's to wait for.
+    made.setblocking(False)
+    return made
+
+
+def listening(port: int) -> int:
+    """A socket that listens on a port of the jail's, on every address of both families where there are both: its descriptor, out of a program's way.
+
+    :raises OSError: EADDRINUSE and what else bind(2) says.
+    """
+    with _any_address() as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("", port))
+        made.listen(socket.SOMAXCONN)
+        return _high(made.fileno())
+
+
+def _any_address() -> socket.socket:
+    try:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError:  # a kernel without IPv6
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return made
+
+
+def _high(fd: int) -> int:
+    import fcntl
+
+    # A program's own are numbered from 3 on (sd_listen_fds(3)), and none may be overwritten before it is in its place.
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 256)

@@ -1,0 +1,96 @@
+"""Sockets of a jail's network, for who stands outside of it: what the jail's init is asked for, see :mod:`pytest_nsjail.jail.agent`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pytest_nsjail.errors import JailEnded
+from pytest_nsjail.jail import wire
+
+
+class Sockets:
+    """Asks one jail's init; several threads may.
+
+    :param channel: opens a channel to it, on the first question.
+    """
+
+    def __init__(self, channel: Callable[[], socket.socket]) -> None:
+        self._open = channel
+        self._channel: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def make(self, family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+        """A fresh socket that lives in the jail's network.
+
+        :raises OSError: as socket(2) in the jail.
+        :raises JailEnded: where the jail has ended.
+        """
+        fds = self._ask({"do": "socket", "kind": (family, kind, protocol)}).fds
+        return socket.socket(family, kind, protocol, fileno=fds[0])
+
+    def connect(self, path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """A socket that is connected to a path in the jail's root.
+
+        :raises OSError: as connect(2); BlockingIOError where the server's queue is full.
+        :raises JailEnded: where the jail has ended.
+        """
+        return self._unix({"do": "connect", "path": path, "type": kind}, kind)
+
+    def listen(self, path: str, kind: int = socket.SOCK_STREAM, backlog: int = socket.SOMAXCONN) -> socket.socket:
+        """A socket that listens at a path in the jail's root, for everybody in it.
+
+        :raises OSError: as bind(2).
+        :raises JailEnded: where the jail has ended.
+        """
+        return self._unix({"do": "listen", "path": path, "type": kind, "backlog": backlog}, kind)
+
+    def namespace(self) -> int:
+        """A descriptor of the network namespace; the caller's.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        return self._ask({"do": "namespace"}).fds[0]
+
+    def holders(self, inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
+        """Who has which socket, by inode number: pids inside the jail.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        found = self._ask({"do": "holders", "inodes": list(inodes)}).body["holders"]
+        return {int(inode): tuple(pids) for inode, pids in found.items()}
+
+    def close(self) -> None:
+        """Ask no more."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _unix(self, body: dict[str, Any], kind: int) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, kind, fileno=self._ask(body).fds[0])
+        made.setblocking(True)
+        return made
+
+    def _ask(self, body: dict[str, Any]) -> wire.Received:
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._open()
+            try:
+                wire.send(self._channel, body)
+                said = wire.receive(self._channel)
+            except BrokenPipeError:
+                said = None
+            except BaseException:
+                # Whose answer comes next is not known any more.
+                self._channel.close()
+                self._channel = None
+                raise
+        if said is None:
+            raise JailEnded("the jail has ended")
+        if number := said.body.get("errno"):
+            raise OSError(number, os.strerror(number), body.get("path"))
+        return said

@@ -1,0 +1,88 @@
+"""A jail as a test meets it over the network."""
+
+from __future__ import annotations
+
+import socket as sockets
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from pytest_nsjail.errors import SpecError
+from pytest_nsjail.network import dial
+from pytest_nsjail.network.redirect import redirected
+from pytest_nsjail.spec import check
+
+Socket = sockets.socket
+# Seconds that a connection may take, unless told.
+TIMEOUT = 10.0
+
+
+class Endpoint:
+    """What can be reached of a jail, by sockets that live in its network.
+
+    :param source: where they come from.
+    """
+
+    def __init__(self, source: dial.Source) -> None:
+        self._source = source
+
+    def dial(self, target: int | str, *, host: str | None = None, udp: bool = False, timeout: float | None = TIMEOUT) -> Socket:
+        """Connect to a server in it.
+
+        :param target: a port; a path in its root; ``@name`` for an abstract unix socket (unix(7)).
+        :param host: an address in figures; None: 127.0.0.1 and, where nobody listens there, ::1.
+        :param udp: whether datagrams are to be sent; of a path or a name, whether its socket is one of datagrams.
+        :param timeout: seconds to connect in, and afterwards the socket's own (:meth:`socket.socket.settimeout`).
+        :return: the connected socket; the caller closes it.
+        :raises OSError: as connect(2): ConnectionRefusedError where nobody listens.
+        :raises JailEnded: where it has ended.
+        """
+        return dial.dial(self._source, self._target("dial", target), host=host and check.address("dial()", "host", host), udp=udp, timeout=timeout)
+
+    def socket(self, family: int = sockets.AF_INET, type: int = sockets.SOCK_STREAM, proto: int = 0) -> Socket:
+        """A fresh socket that lives in its network, as :class:`socket.socket`.
+
+        :raises OSError: as socket(2).
+        :raises JailEnded: where it has ended.
+        """
+        return self._source.make(family, type, proto)
+
+    def listen(self, target: int | str, *, host: str = "", udp: bool = False, backlog: int = sockets.SOMAXCONN) -> Socket:
+        """A server's socket in its network, for a server of the test's that the program inside is to find.
+
+        :param target: a port, 0 for any that is free; a path in its root; ``@name`` for an abstract unix socket.
+        :param host: the address in figures; an empty one: all of both families.
+        :param udp: a socket of datagrams, that is bound.
+        :raises OSError: as bind(2): EADDRINUSE where the program has the port.
+        :raises JailEnded: where it has ended.
+        """
+        place = self._target("listen", target) if target != 0 else 0
+        return dial.listen(self._source, place, host=host and check.address("listen()", "host", host), udp=udp, backlog=backlog)
+
+    def sockets(self) -> AbstractContextManager[None]:
+        """Let code of this process that opens its own sockets (urllib, http.client, asyncio, requests) talk inside of it, unmodified::
+
+            with jail.sockets():
+                urllib.request.urlopen(jail.url(8080))
+
+        Every socket of the internet families that any thread makes meanwhile lives in its network; those there are stay where they are. Clients that
+        are no Python (libpq, grpc) are not meant: publish the port for them.
+        """
+        return redirected(self._source, self._names)
+
+    def url(self, port: int, path: str = "/", scheme: str = "http") -> str:
+        """A URL of a server in it, for code that runs in it, or within :meth:`sockets`."""
+        return f"{scheme}://127.0.0.1:{check.port('url()', 'it', port)}{path}"
+
+    def _names(self) -> Mapping[str, tuple[str, ...]]:
+        """Host names that mean something in it."""
+        return {}
+
+    def _target(self, method: str, target: object) -> int | str:
+        if not isinstance(target, str):
+            return check.port(f"{method}({target!r})", "it", target)
+        declaration = f"{method}({target!r})"
+        if target.startswith("@"):
+            return check.text(declaration, "the name", target)
+        if not target.startswith("/"):
+            raise SpecError(declaration, f"{target!r} is no port, no path and no @name", "Write a number, '/run/server.sock' or '@name'.")
+        return check.inside(declaration, "the path", target)
