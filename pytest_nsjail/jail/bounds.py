@@ -6,7 +6,8 @@ import resource
 from typing import NamedTuple
 
 from pytest_nsjail.errors import SetupError, Unsupported
-from pytest_nsjail.kernel.cgroup import Group, Hierarchy
+from pytest_nsjail.kernel.cgroup import Group
+from pytest_nsjail.kernel.hierarchy import Hierarchy
 from pytest_nsjail.spec.limits import Limits
 
 _DELEGATE = (

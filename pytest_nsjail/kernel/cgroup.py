@@ -1,6 +1,6 @@
-"""Control groups, version 2 where it is delegated, version 1 where that is what there is (cgroups(7)).
+"""One jail's control group, in whichever hierarchy this host lets it be made.
 
-One group bounds one jail's payload. The jail's init is not in it: an init that the kernel killed for its
+It bounds the jail's payload. The jail's init is not in it: an init that the kernel killed for its
 payload's memory could not say so.
 """
 
@@ -14,24 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-_NAME = "pytest-nsjail-"
-# Where a version 2 group's own processes wait while the group has children: one for all sessions in it.
-_LEAF = f"{_NAME}host"
-_CONTROLLERS = ("memory", "pids")
-
-
-class Hierarchy(NamedTuple):
-    """Where groups can be made: the directory of this process's own group, by controller.
-
-    :param version: 1 or 2; version 2 has one directory for both controllers.
-    """
-
-    version: int
-    directories: tuple[tuple[str, str], ...]
-
-    def directory(self, controller: str) -> str:
-        """The directory below which this controller's groups are made; KeyError where it has none."""
-        return dict(self.directories)[controller]
+from pytest_nsjail.kernel.hierarchy import LEAF, NAME, Hierarchy, own_hierarchy, read
 
 
 class Counters(NamedTuple):
@@ -45,64 +28,6 @@ class Counters(NamedTuple):
     oom_kills: int
     forks_refused: int
     peak: int | None
-
-
-def hierarchy() -> Hierarchy | None:
-    """What this process may make groups in, or None."""
-    mounted = _mounted()
-    groups = _own_groups()
-    if "cgroup2" in mounted and "" in groups:
-        # Where a session has moved this process into the leaf, groups are made beside it.
-        directory = _directory(mounted["cgroup2"], groups[""]).removesuffix(f"/{_LEAF}")
-        available = _read(f"{directory}/cgroup.controllers").split()
-        controllers = [controller for controller in _CONTROLLERS if controller in available]
-        # All of these are whose a group is delegated to (Documentation/admin-guide/cgroup-v2.rst, "Model of Delegation").
-        if controllers and all(os.access(f"{directory}/{name}", os.W_OK) for name in ("", "cgroup.procs", "cgroup.subtree_control")):
-            return Hierarchy(2, tuple((controller, directory) for controller in controllers))
-    directories = []
-    for controller in _CONTROLLERS:
-        if controller in mounted and controller in groups:
-            directory = _directory(mounted[controller], groups[controller])
-            if os.access(directory, os.W_OK):
-                directories.append((controller, directory))
-    return Hierarchy(1, tuple(directories)) if directories else None
-
-
-def _directory(mounted: str, group: str) -> str:
-    # A container's cgroup mount starts at its own group, whatever /proc/self/cgroup calls it.
-    directory = mounted + group.rstrip("/")
-    return directory if os.path.isdir(directory) else mounted
-
-
-def _mounted() -> dict[str, str]:
-    found: dict[str, str] = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            kind, _, options = after.split()[:3]
-            path = before.split()[4].replace("\\040", " ")
-            if kind == "cgroup2":
-                found.setdefault("cgroup2", path)
-            elif kind == "cgroup":
-                for option in options.split(","):
-                    found.setdefault(option, path)
-    return found
-
-
-def _own_groups() -> dict[str, str]:
-    found = {}
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        found.update(dict.fromkeys(controllers.split(","), path))
-    return found
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _write(path: str, value: str) -> None:
@@ -128,7 +53,7 @@ class Group:
         wanted = [controller for controller, limit in (("memory", memory), ("pids", processes)) if limit is not None]
         try:
             for controller in wanted:
-                parent = f"{hierarchy.directory(controller)}/{_NAME}{session}"
+                parent = f"{hierarchy.directory(controller)}/{NAME}{session}"
                 if self._version == 2:
                     _make_parent(hierarchy, parent)
                 os.makedirs(parent, exist_ok=True)
@@ -164,7 +89,7 @@ class Group:
     def counters(self) -> Counters:
         """What the kernel counted so far."""
         memory, pids = self._directories.get("memory", ""), self._directories.get("pids", "")
-        peak = _read(f"{memory}/{'memory.peak' if self._version == 2 else 'memory.max_usage_in_bytes'}").strip() if memory else ""
+        peak = read(f"{memory}/{'memory.peak' if self._version == 2 else 'memory.max_usage_in_bytes'}").strip() if memory else ""
         return Counters(
             _field(f"{memory}/{'memory.events' if self._version == 2 else 'memory.oom_control'}", "oom_kill"),
             _field(f"{pids}/pids.events", "max"),
@@ -179,7 +104,7 @@ class Group:
 
 
 def _field(path: str, name: str) -> int:
-    for line in _read(path).splitlines():
+    for line in read(path).splitlines():
         key, _, value = line.partition(" ")
         if key == name:
             return int(value)
@@ -201,10 +126,10 @@ def _enable(directory: str, wanted: str) -> None:
     A group with processes of its own cannot have children with controllers ("no internal processes"), so that they go into a leaf first. With
     controllers that bear threads, as pids does, the kernel would not refuse, but make it a threaded group. The kernel's own group may have both.
     """
-    leaf = f"{directory}/{_LEAF}"
+    leaf = f"{directory}/{LEAF}"
     # A process that forks while it is moved may leave its child behind: hence more than one round.
     for attempts_left in reversed(range(10)):
-        if os.path.exists(f"{directory}/cgroup.type") and _read(f"{directory}/cgroup.procs"):
+        if os.path.exists(f"{directory}/cgroup.type") and read(f"{directory}/cgroup.procs"):
             os.makedirs(leaf, exist_ok=True)
             _move(directory, leaf)
         try:
@@ -219,15 +144,15 @@ def _restore(hierarchy: Hierarchy) -> None:
     """Make a version 2 group what it was before its first session, when the last one has gone."""
     directory = hierarchy.directories[0][1]
     with _alone(directory):
-        if [entry.name for entry in os.scandir(directory) if entry.is_dir()] == [_LEAF]:
+        if [entry.name for entry in os.scandir(directory) if entry.is_dir()] == [LEAF]:
             _write(f"{directory}/cgroup.subtree_control", " ".join(f"-{controller}" for controller, _ in hierarchy.directories))
-            _move(f"{directory}/{_LEAF}", directory)
-            _remove(f"{directory}/{_LEAF}", deadline=time.monotonic() + 1)
+            _move(f"{directory}/{LEAF}", directory)
+            _remove(f"{directory}/{LEAF}", deadline=time.monotonic() + 1)
 
 
 def _move(source: str, target: str) -> None:
     """Move every process of a version 2 group to another."""
-    for pid in _read(f"{source}/cgroup.procs").split():
+    for pid in read(f"{source}/cgroup.procs").split():
         try:
             _write(f"{target}/cgroup.procs", pid)
         except ProcessLookupError:  # it has ended meanwhile
@@ -260,11 +185,11 @@ def _remove(directory: str, deadline: float) -> None:
 
 def remove_session(session: str) -> None:
     """Remove every group that a session has left."""
-    found = hierarchy()
+    found = own_hierarchy()
     if found is None:
         return
     for directory in {directory for _, directory in found.directories}:
-        session_directory = f"{directory}/{_NAME}{session}"
+        session_directory = f"{directory}/{NAME}{session}"
         if os.path.isdir(session_directory):
             for name in os.listdir(session_directory):
                 if os.path.isdir(f"{session_directory}/{name}"):

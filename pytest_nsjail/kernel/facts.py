@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-from pytest_nsjail.kernel import capability, cgroup, idmap
+from pytest_nsjail.kernel import capability, idmap
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 
 _Fact = TypeVar("_Fact")
 
@@ -84,7 +85,7 @@ def facts() -> Facts:
     mounts = tuple(_mounts())
     release = os.uname().release
     clone = _read("/proc/sys/kernel/unprivileged_userns_clone").strip()
-    groups = _tried(cgroup.hierarchy)
+    groups = _tried(own_hierarchy)
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

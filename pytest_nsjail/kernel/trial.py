@@ -15,9 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pytest_nsjail.kernel import cgroup, idmap, syscall
+from pytest_nsjail.kernel import idmap, syscall
 from pytest_nsjail.kernel.check import Step
 from pytest_nsjail.kernel.generation import die_with_parent, generation, say
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.kernel.idmap import IdMap, Range
 from pytest_nsjail.kernel.loopback import loopback_up
 from pytest_nsjail.kernel.mounts import (
@@ -234,7 +235,7 @@ def _name() -> None:
 
 def _make_group(controller: str) -> str:
     """A group that is made and removed: what a group's files say of rights a read-only mount denies."""
-    hierarchy = cgroup.hierarchy()
+    hierarchy = own_hierarchy()
     if hierarchy is None:
         raise OSError(errno.EACCES, "none is this user's to make")
     try:

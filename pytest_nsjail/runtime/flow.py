@@ -18,7 +18,8 @@ from pytest_nsjail.jail.bounds import Bounds, bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
 from pytest_nsjail.jail.plan import plan
-from pytest_nsjail.kernel import cgroup, cpu
+from pytest_nsjail.kernel import cpu
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.resolve.closure import resolve
 from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
@@ -63,7 +64,7 @@ class Runtime:
         # Not the pid alone: pytests in different pid namespaces may share their control groups.
         self._session = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._launcher = Launcher(stage, self._session)
-        self._hierarchy = cgroup.hierarchy()
+        self._hierarchy = own_hierarchy()
         self._adjust, self._finished = adjust, finished
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_nsjail.errors import SpecError, Unsupported
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled
-from pytest_nsjail.kernel import cgroup
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.spec.dependency import Elf, Text, Users
 from pytest_nsjail.spec.limits import Limits
 
@@ -203,7 +203,7 @@ def test_who_else_it_can_be(inside):
 
 def test_its_limits(inside):
     assert inside(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0], limits=Limits(open_files=50)).value == 50
-    if "memory" in dict(found.directories if (found := cgroup.hierarchy()) else ()):
+    if "memory" in dict(found.directories if (found := own_hierarchy()) else ()):
         ran = inside(lambda: len(bytearray(1 << 28)), limits=Limits(memory="128M"))
         assert isinstance(ran.ending.status, OutOfMemory)
     else:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nsjail.kernel import cgroup
 from pytest_nsjail.kernel.check import Check, Step, failed
 from pytest_nsjail.kernel.facts import Facts, facts
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.kernel.probe import probe, quick, summary
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert Path("/proc/self/mountinfo").read_text() == mounts
     assert os.listdir("/proc/self/fd") == descriptors
     assert {name: os.readlink(f"/proc/self/ns/{name}") for name in namespaces} == namespaces
-    hierarchy = cgroup.hierarchy()
+    hierarchy = own_hierarchy()
     groups = [group for _, directory in hierarchy.directories for group in os.listdir(directory)] if hierarchy else []
     # Other probes may be at it; none that has ended has left its group.
     assert [group for group in groups if group.startswith("pytest-nsjail-probe-") and not os.path.exists(f"/proc/{group.rpartition('-')[2]}")] == []

@@ -17,7 +17,7 @@ from pytest_nsjail.jail.command import REHEARSAL
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.run import Run
 from pytest_nsjail.jail.status import OutOfMemory, TimedOut
-from pytest_nsjail.kernel import cgroup
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.spec.limits import Limits
@@ -116,5 +116,5 @@ def test_a_program_that_is_stopped_before_it_is_executed_keeps_no_jail(runtime: 
 @pytest.mark.parametrize("memory", [4096, "16K", "64K"])
 def test_memory_that_is_over_before_the_program_is_executed_ends_the_program_alone(runtime: Runtime, box: Image, memory):
     result = runtime.run(["true"], image=box, limits=Limits(memory=memory))
-    if "memory" in dict(found.directories if (found := cgroup.hierarchy()) else ()):
+    if "memory" in dict(found.directories if (found := own_hierarchy()) else ()):
         assert isinstance(result.status, OutOfMemory), result.report()

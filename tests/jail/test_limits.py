@@ -13,12 +13,13 @@ import pytest
 from pytest_nsjail.errors import Unsupported
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled
 from pytest_nsjail.kernel import cgroup
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.spec.limits import Limits
 from pytest_nsjail.spec.mount import Tmpfs
 
-GROUPS = dict(found.directories) if (found := cgroup.hierarchy()) else {}
+GROUPS = dict(found.directories) if (found := own_hierarchy()) else {}
 
 
 def _names(result) -> list[str]:
@@ -82,7 +83,7 @@ def test_an_init_that_was_lost_where_memory_was_short_is_out_of_memory(runtime: 
 
 @pytest.mark.skipif(not GROUPS, reason="no control group can be made here")
 def test_a_group_that_is_there_already_is_left_alone():
-    hierarchy = cgroup.hierarchy()
+    hierarchy = own_hierarchy()
     memory, processes = 64 << 20 if "memory" in GROUPS else None, 7 if "pids" in GROUPS else None
     first = cgroup.Group(hierarchy, "0-test", "1", memory=memory, processes=processes)
     try:

@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 
 from pytest_nsjail.errors import NsjailError, SetupError
-from pytest_nsjail.kernel import cgroup
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.spec.limits import Limits
@@ -70,7 +70,7 @@ def _below(pid: int) -> set[int]:
 
 
 def _groups(session: int) -> list[str]:
-    found = cgroup.hierarchy()
+    found = own_hierarchy()
     directories = {directory for _, directory in found.directories} if found else set()
     return [entry.path for directory in directories for entry in os.scandir(directory) if entry.name.startswith(f"pytest-nsjail-{session}-")]
 

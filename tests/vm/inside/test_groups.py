@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from pytest_nsjail.jail.status import OutOfMemory, Signaled
-from pytest_nsjail.kernel import cgroup
+from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.spec.limits import Limits
 
-FOUND = cgroup.hierarchy()
+FOUND = own_hierarchy()
 TOP = Path(FOUND.directory("memory")) if FOUND else Path("/sys/fs/cgroup/plain")
 pytestmark = pytest.mark.skipif(FOUND is None, reason="no group is delegated here")
 
