@@ -85,7 +85,8 @@ def root_view(spec: JailSpec, rootfs: FileView) -> FileView:
             made = posixpath.join(binds[around][1], posixpath.relpath(target, around))
             what = "directory" if given is None or given.kind is Kind.DIRECTORY else "file"
             raise SpecError(repr(mount), problem, f"Make the {what} {made!r} first.")
-        binds[target] = seen
+        # What was mounted below it before is out of sight.
+        binds = {other: one for other, one in binds.items() if not other.startswith(f"{target.rstrip('/')}/")} | {target: seen}
         view = MountedView(rootfs, binds)
     return view
 

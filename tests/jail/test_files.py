@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nsjail.errors import SpecError
+from pytest_nsjail.errors import ResolveError, SpecError
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.spec.dependency import Directory, Elf, Symlink, Text
@@ -128,6 +128,14 @@ def test_a_later_mount_lies_on_an_earlier_one(sh, given):
     assert sh("cat /mnt/file", mounts=[Bind(other, "/mnt"), Bind(given, "/mnt")]).stdout == "of the host\n"
     assert sh("ls /mnt", mounts=[Bind(given, "/mnt"), Tmpfs("/mnt")]).stdout == ""
     assert sh("cat /mnt/x/file", mounts=[Tmpfs("/mnt"), Bind(given, "/mnt/x")]).stdout == "of the host\n"
+
+
+def test_a_program_that_a_later_mount_hides_is_missing_before_anything_is_made(runtime, box, given):
+    inner, outer = Bind("/bin", "/mnt/inner"), Bind(given, "/mnt")
+    (given / "inner").mkdir()
+    assert runtime.run(["/mnt/inner/busybox", "true"], image=box, mounts=[outer, inner]).ok
+    with pytest.raises(ResolveError, match="has no program '/mnt/inner/busybox'"):
+        runtime.run(["/mnt/inner/busybox", "true"], image=box, mounts=[inner, outer])
 
 
 @pytest.mark.parametrize("writable", [False, True])
