@@ -7,7 +7,8 @@ import select
 import socket
 from typing import Any
 
-from pytest_nsjail.jail import processes, wire
+from pytest_nsjail.jail import processes
+from pytest_nsjail.kernel import wire
 
 
 class Agent:

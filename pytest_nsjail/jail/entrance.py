@@ -9,10 +9,11 @@ import socket
 import time
 from typing import NoReturn
 
-from pytest_nsjail.jail import processes, wire
+from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.payload import Payload
 from pytest_nsjail.jail.perform import Site
+from pytest_nsjail.kernel import wire
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.procfs import FIRST, number_next
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_nsjail.errors import SetupError
-from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.steps import encode
+from pytest_nsjail.kernel import wire
 
 
 @dataclass(frozen=True)

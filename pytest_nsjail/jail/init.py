@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from pytest_nsjail.jail import processes, wire
+from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.agent import Agent, listening
 from pytest_nsjail.jail.command import REHEARSAL, Command
 from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
@@ -28,7 +28,7 @@ from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.run import Run
 from pytest_nsjail.jail.steps import Step, decode, describe
-from pytest_nsjail.kernel import syscall
+from pytest_nsjail.kernel import syscall, wire
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.procfs import FIRST, number_next
 

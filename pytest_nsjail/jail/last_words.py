@@ -9,7 +9,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from pytest_nsjail.jail import processes, wire
+from pytest_nsjail.jail import processes
+from pytest_nsjail.kernel import wire
 
 # At the most; a test may hold a jail that has ended, and look at it later.
 _LINGER_MS = 20

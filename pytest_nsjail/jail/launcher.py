@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_nsjail.errors import SetupError
-from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.plan import World, base, repeatable
 from pytest_nsjail.jail.steps import Step, encode
-from pytest_nsjail.kernel import capability, idmap, procfs
+from pytest_nsjail.kernel import capability, idmap, procfs, wire
 from pytest_nsjail.kernel.advice import explained
 
 # Appended: what lies beside this package must not stand in for the standard library, least of all for root.

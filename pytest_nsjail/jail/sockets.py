@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytest_nsjail.errors import JailEnded
-from pytest_nsjail.jail import wire
+from pytest_nsjail.kernel import wire
 
 
 class Sockets:

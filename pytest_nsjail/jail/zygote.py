@@ -20,10 +20,9 @@ import signal
 import socket
 from typing import NoReturn
 
-from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.init import Init
 from pytest_nsjail.jail.steps import decode
-from pytest_nsjail.kernel import cgroup, keyring, mounts, spawn, syscall
+from pytest_nsjail.kernel import cgroup, keyring, mounts, spawn, syscall, wire
 from pytest_nsjail.kernel.idmap import IdMap
 
 

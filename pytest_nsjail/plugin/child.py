@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_nsjail.jail import wire
+from pytest_nsjail.kernel import wire
 from pytest_nsjail.plugin import carrier, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.coded import coded

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_nsjail.errors import NsjailError
-from pytest_nsjail.jail import wire
+from pytest_nsjail.kernel import wire
 from pytest_nsjail.plugin import brief, carrier, deaths, options, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.clock import Clock

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.image.changes import Changes, NotWritten
 from pytest_nsjail.image.host import HostView
-from pytest_nsjail.jail import wire
 from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.entry import Doors, Entered, User, fork, has_ended, join, status
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.plan import World
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled, Status
+from pytest_nsjail.kernel import wire
 from pytest_nsjail.spec.limits import Limits
 
 
@@ -69,7 +69,7 @@ class Cell:
     :param project: the directory that it may write to, and whose changes are gone.
     :param forked: called in the child, before anything else can be.
     :param ahead: has the next cell prepared while this one is used.
-    :ivar channel: this side's end of a socket between the two, for :mod:`pytest_nsjail.jail.wire`; after :meth:`fork` each side has its own.
+    :ivar channel: this side's end of a socket between the two, for :mod:`pytest_nsjail.kernel.wire`; after :meth:`fork` each side has its own.
     :ivar pid: the child, as this process numbers it; 0 before :meth:`fork` and in the child.
     """
 

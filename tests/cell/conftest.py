@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_nsjail.jail import wire
+from pytest_nsjail.kernel import wire
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.cell import Ending
 from pytest_nsjail.spec.isolated import IsolatedSpec

@@ -290,7 +290,7 @@ def test_what_is_mounted_below_the_project_is_seen_or_said(tmp_path, request):
     script = """
 import os, subprocess, sys
 from pytest_nsjail.errors import NsjailError
-from pytest_nsjail.jail import wire
+from pytest_nsjail.kernel import wire
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.spec.isolated import IsolatedSpec
 project = sys.argv[1] + "/with blank"

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from pytest_nsjail.jail import wire
+from pytest_nsjail.kernel import wire
 
 
 def test_a_message_arrives_whole_whatever_its_size():
