@@ -79,10 +79,11 @@ class Handle:
         self._turn = threading.Condition(self._lock)
         self._listener: int | None = None
 
-    def run(self, number: int, command: Command, stdin: bytes | None, *, doors: Sequence[int] = ()) -> None:
+    def run(self, number: int, command: Command, stdin: bytes | None, *, doors: Sequence[int] = (), sight: int = -1) -> None:
         """Start a program.
 
         :param doors: for the first one: its control groups.
+        :param sight: for the first one: a descriptor of the mount namespace whose files binds give; -1: the host's.
         :raises SetupError: where the init is gone.
         """
         out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("nsjail-stdout", "nsjail-stderr"))
@@ -91,7 +92,8 @@ class Handle:
         self._told[number] = Told(out, err, first.born, first.host_pid) if first else Told(out, err)
         source = [] if stdin is None else [_file(stdin)]
         try:
-            self._say({"do": "run", "number": number, "command": command.encode(), "steps": steps}, [out, err, *source, *doors])
+            body = {"do": "run", "number": number, "command": command.encode(), "steps": steps, "sight": sight >= 0}
+            self._say(body, [out, err, *source, *doors, *([sight] if sight >= 0 else [])])
         finally:
             for fd in source:
                 os.close(fd)

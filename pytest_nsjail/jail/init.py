@@ -150,10 +150,13 @@ class Init:
         body = asked.body
         match body["do"]:
             case "run":
+                if body["sight"]:
+                    self._site.sight = asked.fds.pop()
                 failure = self._perform([decode(step) for step in body["steps"]])
                 if failure is not None:
                     self._tell({**failure, "number": body["number"]})
                     os._exit(0)
+                self._site.look_away()
                 self._run(body["number"], Command.decode(body["command"]), asked.fds)
             case "open":
                 failure = self._perform([decode(step) for step in body["steps"]])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from pytest_nsjail.jail.layer import Layer
 from pytest_nsjail.jail.steps import (
@@ -75,6 +77,7 @@ class Site:
     :ivar bounded: where a tmpfs with a declared size lies.
     :ivar proc: where the jail's own ``/proc`` is at this moment.
     :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
+    :ivar sight: a descriptor of the mount namespace that binds are taken from; -1: the one that this was forked in.
     """
 
     def __init__(self) -> None:
@@ -84,6 +87,7 @@ class Site:
         self.layers: list[Layer] = []
         self.sysctls = -1
         self.proc = ""
+        self.sight = -1
         self.bounded: list[str] = []
         self._tmpfs = 0
         self._held = Held([], -1)
@@ -140,10 +144,11 @@ class Site:
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
                 self.proc = f"{self.stage}/root/proc"
             case BindPath(source, target, writable, identity):
-                found = os.stat(source)
-                if (found.st_dev, found.st_ino) != tuple(identity):
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), source)
-                fd = clone_mount(source)
+                with self._in_sight():
+                    found = os.stat(source)
+                    if (found.st_dev, found.st_ino) != tuple(identity):
+                        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), source)
+                    fd = clone_mount(source)
                 restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
                 self._onto(target, directory=stat.S_ISDIR(found.st_mode), attached=fd)
             case MountTmpfs(target, size, mode):
@@ -172,6 +177,26 @@ class Site:
         layer.mount(f"{self.stage}/root", MS_NOSUID | MS_NODEV, userxattr=userxattr)
         self.layers.append(layer)
         self.root = os.open(f"{self.stage}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    @contextlib.contextmanager
+    def _in_sight(self) -> Iterator[None]:
+        """Where binds are taken from. A mount that is taken hold of there may be put in place here (move_mount(2))."""
+        if self.sight < 0:
+            yield
+            return
+        own = os.open(f"{self.proc}/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        syscall.setns(self.sight, syscall.CLONE_NEWNS)
+        try:
+            yield
+        finally:
+            syscall.setns(own, syscall.CLONE_NEWNS)
+            os.close(own)
+
+    def look_away(self) -> None:
+        """There are no more binds."""
+        if self.sight >= 0:
+            os.close(self.sight)
+            self.sight = -1
 
     def _make(self, target: str, *, directory: bool) -> int:
         fd, made = make_inside(self.root, target, directory=directory)

@@ -72,6 +72,7 @@ class Runtime:
         self._isolations = Isolations(self._launcher.world, self._launcher.ids, lambda spec: self._build(spec)[0])
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
+        self._within = False  # a cell: jails are made beside it, and what they are given is what its test sees
 
     def check(self) -> None:
         """See that jails can be made here: one over an empty image, which does everything but execute a program.
@@ -148,10 +149,15 @@ class Runtime:
                 raise
         cell = Cell(
             prepared, world=world, user=isolation.user, env=isolation.env, bounds=bounds, limits=spec.limits, project=isolation.project,
-            forked=self._launcher.disown, ahead=self._launcher.ahead,
+            forked=self._disown, ahead=self._launcher.ahead,
         )
         self._cells = [other for other in self._cells if not other.reaped()] + [cell]
         return cell
+
+    def _disown(self) -> None:
+        """In the child of a cell: what is this process's no more, and what it sees."""
+        self._launcher.disown()
+        self._within = True
 
     def ahead(self) -> None:
         """Have the next jail prepared before it is asked for."""
@@ -218,18 +224,21 @@ class Runtime:
             handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", plan(spec, image.rootfs.path, world, sources), identity.idmap))
             bounds: Bounds | None = None
             doors: list[int] = []
+            sight = -1
             try:
                 bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and identity.uid == 0)
                 main = command(spec, identity, bounds)
                 doors = bounds.group.doors() if bounds.group else []
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
-                handle.run(1, main, spec.stdin, doors=doors)
+                if self._within:
+                    sight = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+                handle.run(1, main, spec.stdin, doors=doors, sight=sight)
             except BaseException:
                 handle.close()
                 if bounds and bounds.group:
                     bounds.group.remove()
                 raise
             finally:
-                for door in doors:
-                    os.close(door)
+                for fd in (*doors, *([sight] if sight >= 0 else [])):
+                    os.close(fd)
         return jail
