@@ -62,8 +62,8 @@ class Place:
         with tarfile.open(sdist) as archive:
             archive.extractall(self._directory, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         (self._directory / f"{name}-{suite.version}").rename(self.source)
-        venv.create(self._directory / "env", with_pip=True)
-        install = [str(self._python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        venv.create(self._directory / "env")
+        install = [sys.executable, "-m", "pip", "--python", str(self._python), "install", "--quiet", "--disable-pip-version-check"]
         _called(*install, f"pytest=={suite.pytest}", *suite.requirements, "--editable", str(_PROJECT))
         # Last, and from here: a requirement may want another version of it.
         _called(*install, str(self.source))
