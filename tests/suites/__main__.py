@@ -41,6 +41,10 @@ def _same(place: Place, plain_only: bool) -> bool:
     jailed = place.run("--nsjail")
     unexpected, expected = differences(suite, plain.outcomes, jailed.outcomes)
     print(f"{suite.name} {suite.version}: jailed {_counted(jailed.outcomes)} in {jailed.seconds:.1f} s", flush=True)
+    if not expected and jailed.counts != plain.counts:
+        unexpected.append(f"{plain.counts} -> {jailed.counts}")
+    if jailed.left:
+        unexpected.append(f"left in the directory of temporary files: {', '.join(jailed.left)}")
     for line in expected:
         print(f"  expected: {line}")
     for line in unexpected:

@@ -24,12 +24,20 @@ class Run(NamedTuple):
     """A session's end.
 
     :ivar outcomes: by node id, of each phase.
+    :ivar left: what is in its directory of temporary files, besides pytest's own.
     """
 
     outcomes: Outcomes
     status: int
     seconds: float
     output: str
+    left: tuple[str, ...]
+
+    @property
+    def counts(self) -> str:
+        """Pytest's last line, without its time: warnings are counted there, too."""
+        lines = self.output.strip().splitlines() or [""]
+        return lines[-1].strip("= ").rpartition(" in ")[0]
 
 
 class Place:
@@ -76,14 +84,18 @@ class Place:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_", "XDG_")) and name != "PYTHONPATH"}
         # As in an activated environment.
         environ["PATH"] = os.pathsep.join([str(self._python.parent), environ.get("PATH", os.defpath)])
-        environ |= {"OUTCOMES": str(told), "PYTHONPATH": str(_HERE), "PYTEST_NSJAIL_STORE": str(self._directory / "store")}
+        temporary = self._directory / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        environ |= {"OUTCOMES": str(told), "PYTHONPATH": str(_HERE), "PYTEST_NSJAIL_STORE": str(self._directory / "store"), "TMPDIR": str(temporary)}
         command = [str(self._python), "-m", "pytest", "-p", "outcomes", "-p", "no:cacheprovider", "--tb=short", *self.suite.arguments, *arguments]
         started = time.monotonic()
         done = subprocess.run(command, cwd=self.source, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1800)
         seconds = time.monotonic() - started
         output = done.stdout.decode(errors="replace")
         (self._directory / f"{'jailed' if '--nsjail' in arguments else 'plain'}.txt").write_text(output)
-        return Run(json.loads(told.read_text()) if told.exists() else {}, done.returncode, seconds, output)
+        left = tuple(sorted(path.name for path in temporary.iterdir() if not path.name.startswith("pytest-of-")))
+        return Run(json.loads(told.read_text()) if told.exists() else {}, done.returncode, seconds, output, left)
 
 
 def differences(suite: Suite, plain: Outcomes, jailed: Outcomes) -> tuple[list[str], list[str]]:
