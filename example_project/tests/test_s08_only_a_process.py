@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 SLEEP = ["/bin/busybox", "sleep", "60"]
 
 
+@pytest.mark.isolated(False)  # an isolated test sees no process of the host's
 def test_s8_the_host_sees_it_under_another_pid(nsjail_start, busybox):
     jail = nsjail_start(SLEEP, image=busybox)
     [sleeper] = [process for process in jail.processes() if list(process.argv) == SLEEP]

@@ -8,6 +8,9 @@ import pytest
 
 from pytest_nsjail import Device
 
+# An isolated test has no device of the host's, and nor have the jails that it starts.
+pytestmark = pytest.mark.isolated(False)
+
 # What every jail has: the harmless ones, and what a terminal needs.
 ALWAYS = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/console", "/dev/ptmx", "/dev/pts/ptmx"}
 

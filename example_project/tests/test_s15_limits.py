@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from pytest_nsjail import Limits, OutOfMemory, Signaled, TimedOut, Tmpfs
+
+# An isolated test may make no control group.
+pytestmark = pytest.mark.isolated(False)
 
 
 def names(result):
