@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 
 from pytest_nsjail.jail.layer import Layer
+from pytest_nsjail.jail.payload import user_namespace
 from pytest_nsjail.jail.steps import (
     BindDevice,
     BindPath,
@@ -32,6 +33,7 @@ from pytest_nsjail.jail.steps import (
 )
 from pytest_nsjail.jail.workplace import Held, hide, hold, place, unstage
 from pytest_nsjail.kernel import syscall
+from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.loopback import loopback_up
 from pytest_nsjail.kernel.mounts import (
     MOUNT_ATTR_NODEV,
@@ -49,6 +51,7 @@ from pytest_nsjail.kernel.mounts import (
     attach_mount,
     clone_mount,
     make_inside,
+    map_mount,
     mount,
     move_mount,
     release_mount,
@@ -143,13 +146,17 @@ class Site:
                 for name in ("dev", "proc"):
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
                 self.proc = f"{self.stage}/root/proc"
-            case BindPath(source, target, writable, identity):
+            case BindPath(source, target, writable, identity, ids):
                 with self._in_sight():
                     found = os.stat(source)
                     if (found.st_dev, found.st_ino) != tuple(identity):
                         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), source)
                     fd = clone_mount(source)
                 restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
+                if ids is not None:
+                    users = user_namespace(IdMap.decode(ids), self.sysctls, self.proc)
+                    map_mount(fd, users, path=source)
+                    os.close(users)
                 self._onto(target, directory=stat.S_ISDIR(found.st_mode), attached=fd)
             case MountTmpfs(target, size, mode):
                 self._tmpfs += 1

@@ -26,6 +26,7 @@ from pytest_nsjail.jail.steps import (
     Unstage,
     Workplace,
 )
+from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.mount import Bind, Tmpfs
 
@@ -124,10 +125,23 @@ def repeatable(steps: Iterable[Step]) -> bool:
     return not any(isinstance(step, (BindPath, BindDevice)) for step in steps)
 
 
-def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, tuple[int, int]]) -> tuple[Step, ...]:
+class Source(NamedTuple):
+    """What a bind gives.
+
+    :param identity: its device and inode number.
+    :param owner: the user and the group it belongs to.
+    :param ids: by which map the jail sees them; None: as they are.
+    """
+
+    identity: tuple[int, int]
+    owner: tuple[int, int]
+    ids: IdMap | None = None
+
+
+def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, Source]) -> tuple[Step, ...]:
     """What remains, for one declaration. Mounts come in the order declared, so that a later one lies on an earlier one.
 
-    :param sources: device and inode number of what each bind gives.
+    :param sources: what each bind gives.
     """
     steps: list[Step] = [Overlay(rootfs, userxattr=not world.initial), Furnish()]
     if spec.read_only and not any(mount.target == "/tmp" for mount in spec.mounts):
@@ -135,7 +149,8 @@ def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, tuple[
     for mount in spec.mounts:
         match mount:
             case Bind():
-                steps.append(BindPath(str(mount.source), str(mount.target), mount.writable, sources[str(mount.source)]))
+                source = sources[str(mount.source)]
+                steps.append(BindPath(str(mount.source), str(mount.target), mount.writable, source.identity, source.ids if mount.writable else None))
             case Tmpfs():
                 size = mount.size if isinstance(mount.size, int) else None
                 steps.append(MountTmpfs(str(mount.target), size, 0o1777 if mount.target in ("/tmp", "/var/tmp", "/dev/shm") else 0o755))

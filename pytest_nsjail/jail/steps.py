@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pytest_nsjail.kernel.idmap import IdMap
+
 
 class Unshare(NamedTuple):
     """Leave the zygote's namespaces of these kinds: mount, network, ipc, uts, cgroup."""
@@ -99,6 +101,7 @@ class Furnish(NamedTuple):
 class BindPath(NamedTuple):
     """A file or directory of the host.
 
+    :param ids: what those who look through it call its users and groups (:func:`pytest_nsjail.kernel.mounts.map_mount`); None: what the host does.
     :param identity: its device and inode number as pytest sees it: what is mounted over it later than the zygote began, jails do not see.
     """
 
@@ -106,6 +109,7 @@ class BindPath(NamedTuple):
     target: str
     writable: bool
     identity: tuple[int, int]
+    ids: IdMap | None = None
 
 
 class MountTmpfs(NamedTuple):
@@ -178,8 +182,8 @@ def describe(step: Step) -> str:
             return "the stage out of sight"
         case Furnish():
             return "/dev and /proc in the root"
-        case BindPath(source, target, writable, _):
-            return f"a {'writable' if writable else 'read-only'} bind of {source} on {target}"
+        case BindPath(source, target, writable, _, ids):
+            return f"a {'writable' if writable else 'read-only'} bind{', id-mapped,' if ids else ''} of {source} on {target}"
         case MountTmpfs(target, size, _):
             return f"a tmpfs on {target}{f' of {size} bytes' if size else ''}"
         case BindDevice(path):

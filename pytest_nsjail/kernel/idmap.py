@@ -25,7 +25,7 @@ class IdMap(NamedTuple):
     setgroups: bool
 
     @classmethod
-    def decode(cls, encoded: tuple[list[list[int]], list[list[int]], bool]) -> IdMap:
+    def decode(cls, encoded: IdMap | tuple[list[list[int]], list[list[int]], bool]) -> IdMap:
         """From JSON, where tuples became lists."""
         uids, gids, setgroups = encoded
         return cls(tuple(Range(*one) for one in uids), tuple(Range(*one) for one in gids), setgroups)
@@ -56,6 +56,22 @@ def identity(ranges: Iterable[Range]) -> tuple[Range, ...]:
 def holds(ranges: Iterable[Range], number: int) -> bool:
     """Whether a map's inside has this id."""
     return any(inside <= number < inside + size for inside, _, size in ranges)
+
+
+def exchanged(ranges: Iterable[Range], one: int, other: int) -> tuple[Range, ...]:
+    """The same map with two ids of its inside in each other's place."""
+    ranges = tuple(ranges)
+    if one == other:
+        return ranges
+    there = {one: outside(ranges, other), other: outside(ranges, one)}
+    found = []
+    for inside, first, size in ranges:
+        end = inside + size
+        for number in sorted(number for number in there if inside <= number < end):
+            found += [Range(inside, first, number - inside), Range(number, there[number], 1)]
+            inside, first = number + 1, first + number + 1 - inside
+        found.append(Range(inside, first, end - inside))
+    return tuple(line for line in found if line.size)
 
 
 def payload(world: IdMap, uid: int, gid: int) -> IdMap:

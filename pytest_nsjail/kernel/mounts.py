@@ -15,6 +15,7 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH, _AT_FDCWD = 1, 0x8000, 0x1000, -100
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+_MOUNT_ATTR_IDMAP = 1 << 20
 
 # include/uapi/linux/openat2.h
 _RESOLVE_IN_ROOT = 16
@@ -68,6 +69,17 @@ def restrict_mount(fd: int, attributes: int, *, path: str = "", recursive: bool 
 def release_mount(fd: int, attributes: int, *, path: str = "") -> None:
     """Clear MOUNT_ATTR_* of one mount, and of none below it."""
     _set_attributes(fd, _Attributes(attr_clr=attributes), path, recursive=False)
+
+
+def map_mount(fd: int, users: int, *, path: str = "") -> None:
+    """Show the files of a detached mount, but not of those below it, under the ids of a user namespace: mount_setattr(2), "ID-mapped mounts".
+
+    What the disk has as somebody's by the inside of the map is, through the mount, the outside's; what that one makes is stored as the inside's.
+
+    :param users: a descriptor of the user namespace.
+    :raises OSError: EINVAL for a file system that knows no such thing.
+    """
+    _set_attributes(fd, _Attributes(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=users), path, recursive=False)
 
 
 def _set_attributes(fd: int, wanted: _Attributes, path: str, *, recursive: bool) -> None:

@@ -17,7 +17,7 @@ from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import Bounds, bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
-from pytest_nsjail.jail.plan import plan
+from pytest_nsjail.jail.plan import Source, plan
 from pytest_nsjail.kernel import cpu
 from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.resolve.closure import resolve
@@ -25,6 +25,7 @@ from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
 from pytest_nsjail.resolve.program import program
 from pytest_nsjail.resolve.walk import Walker
+from pytest_nsjail.runtime import volumes
 from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.isolation import Isolations
@@ -184,7 +185,8 @@ class Runtime:
             image = self._closure_of(spec.argv[0])
         elif image is None or spec.image != image.spec:
             image = self._build(spec.image)[0]
-        return self._make(spec, image, *self._settle(spec, image), sources, self._finished)
+        view, identity = self._settle(spec, image, sources)
+        return self._make(spec, image, view, identity, sources, self._finished)
 
     def _build(self, spec: ImageSpec) -> tuple[Image, Closure]:
         closure = resolve(spec.dependencies, HostView(), cpu_levels=cpu.levels())
@@ -202,26 +204,28 @@ class Runtime:
             self._implicit[path] = image, tuple((content.path, stat) for content in contents if (stat := host.lstat(content.path)))
         return image
 
-    def _settle(self, spec: JailSpec, image: Image) -> tuple[FileView, Identity]:
+    def _settle(self, spec: JailSpec, image: Image, sources: Mapping[str, Source]) -> tuple[FileView, Identity]:
         """Look up in the root what the declaration names. A root file system never changes, so that its answers are kept."""
         key = None if spec.mounts else (image.rootfs.path, spec.command()[0], spec.environment().get("PATH"), spec.directory(), spec.account())
         settled = self._settled.get(key) if key else None
         if settled is None:
             view = root_view(spec, image.view)
             check_program(spec, view)
-            settled = view, identify(spec.account(), view, self._launcher.ids)
+            caller = not self._launcher.world.privileged and volumes.of_the_caller(spec, sources)
+            settled = view, identify(spec.account(), view, self._launcher.ids, caller=caller)
             if key:
                 self._settled[key] = settled
         return settled
 
     def _make(
-        self, spec: JailSpec, image: Image, view: FileView, identity: Identity, sources: Mapping[str, tuple[int, int]], finished: Finished,
+        self, spec: JailSpec, image: Image, view: FileView, identity: Identity, sources: Mapping[str, Source], finished: Finished,
     ) -> Jail:
         with self._lock:
             name = str(next(self._numbers))
             world = self._launcher.world
+            steps = plan(spec, image.rootfs.path, world, volumes.mapped(spec, sources, identity) if world.privileged else sources)
             # First the keeper, which outlives us, and then what it must remove if we are killed.
-            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", plan(spec, image.rootfs.path, world, sources), identity.idmap))
+            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap))
             bounds: Bounds | None = None
             doors: list[int] = []
             sight = -1

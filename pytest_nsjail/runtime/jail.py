@@ -28,6 +28,7 @@ from pytest_nsjail.network.endpoint import Endpoint
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
 from pytest_nsjail.resolve.walk import Walker
+from pytest_nsjail.runtime import volumes
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, identify, programs
@@ -293,6 +294,8 @@ class Jail(Endpoint):
         if number in (errno.ENOENT, errno.ESTALE) and any(isinstance(mount, Bind) and str(mount.source) == path for mount in spec.mounts):
             # It was there, and the same, when pytest looked.
             advice = "It was mounted after the first jail of this session was made: mount it before pytest starts."
+        if number in (errno.EINVAL, errno.EPERM) and "id-mapped" in step:
+            advice = volumes.advice(path, self._main.uid, self._main.gid)
         raise explained(SetupError(f"{step}{f' ({path})' if path else ''}", number, advice))
 
     def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:

@@ -12,6 +12,7 @@ from pytest_nsjail.fileview import FileView, Kind
 from pytest_nsjail.image.empty import EmptyView
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.mounted import MountedView
+from pytest_nsjail.jail.plan import Source
 from pytest_nsjail.kernel import idmap
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.resolve import lookup
@@ -35,17 +36,17 @@ class Identity(NamedTuple):
     idmap: IdMap
 
 
-def check_sources(spec: JailSpec) -> dict[str, tuple[int, int]]:
+def check_sources(spec: JailSpec) -> dict[str, Source]:
     """See that what the host is to give is there.
 
-    :return: device and inode number of what each bind gives, by its source.
+    :return: what each bind gives, by the path it names.
     :raises SpecError: for a bind or a device whose source is not.
     """
     found = {}
     for mount in spec.mounts:
         if isinstance(mount, Bind):
             source = _stat(mount, str(mount.source))
-            found[str(mount.source)] = source.st_dev, source.st_ino
+            found[str(mount.source)] = Source((source.st_dev, source.st_ino), (source.st_uid, source.st_gid))
     for device in spec.devices:
         mode = _stat(device, str(device.path)).st_mode
         if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
@@ -104,16 +105,19 @@ def _physical(view: FileView, path: str) -> str:
     return path
 
 
-def identify(user: str | None, view: FileView, world: IdMap, joined: IdMap | None = None) -> Identity:
+def identify(user: str | None, view: FileView, world: IdMap, joined: IdMap | None = None, *, caller: bool = False) -> Identity:
     """Who ``user`` is in the root's own passwd(5) and group(5), and which id map that takes.
 
     :param world: the ids that jails here can have.
     :param joined: the map of the running jail that is entered, if one is.
+    :param caller: whether outside the user is to be who stands for root in ``world``.
     :raises ResolveError: for a name that the root's files do not have.
     :raises Unsupported: for ids that cannot be had here.
     """
     uid, gid, groups = lookup_user(_text(view, "/etc/passwd"), _text(view, "/etc/group"), user or "0")
     chosen = joined or idmap.payload(world, uid, gid)
+    if caller and idmap.holds(chosen.uids, 0) and idmap.holds(chosen.gids, 0):
+        chosen = IdMap(idmap.exchanged(chosen.uids, uid, 0), idmap.exchanged(chosen.gids, gid, 0), chosen.setgroups)
     if not (idmap.holds(chosen.uids, uid) and idmap.holds(chosen.gids, gid)):
         raise Unsupported(f"user={user!r} is uid {uid}, gid {gid}; this jail has one user, uid {chosen.uids[0].inside}", _MANY_IDS + ".")
     extra = tuple(group for group in groups if group != gid)

@@ -13,6 +13,10 @@ from pytest_nsjail.spec.check import StrPath
 class Bind(check.Declared):
     """A file or a directory of the host, seen inside the jail. Read-only unless told, with every mount below it.
 
+    What is writable belongs to the jail's user inside, and so does what he writes there; outside it all belongs to who owns ``source``: as root by
+    an id-mapped mount, for a plain user by the map of the jail's ids, where his own then stands for the jail's user. Root of a jail that root
+    has made writes as root.
+
     :param source: the path on the host, absolute; symlinks are followed.
     :param target: where it is seen in the jail; made where it does not exist.
     :param writable: whether the jail may write to the host's file or directory.

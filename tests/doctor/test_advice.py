@@ -11,6 +11,7 @@ from pytest_nsjail.jail import steps
 from pytest_nsjail.kernel.advice import ROWS, advise, explained, row
 from pytest_nsjail.kernel.check import Step
 from pytest_nsjail.kernel.facts import Facts
+from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.refusal import Refusal, Topic
 
 E = errno
@@ -102,6 +103,7 @@ def test_root_is_not_told_to_become_root() -> None:
 STEPS: list[steps.Step] = [
     steps.Unshare(("mount", "network")), steps.Stage("/s"), steps.Proc(), steps.ProtectProc(("sys",)), steps.Devices(), steps.Loopback(),
     steps.Overlay("/i", True), steps.Furnish(), steps.BindPath("/a", "/b", False, (1, 2)), steps.BindPath("/a", "/b", True, (1, 2)),
+    steps.BindPath("/a", "/b", True, (1, 2), IdMap((), (), True)),
     steps.MountTmpfs("/t", 1, 0o755), steps.BindDevice("/dev/fuse"), steps.ReadOnlyRoot(), steps.Pivot(), steps.Hostname("h"),
     steps.Hold((("/a", True),), "/p", (), 0, 0, True), steps.HostRoot((("/tmp", 0o1777),)), steps.Workplace((("/a", True),), "/p", (), 0, 0, True),
     steps.Workplace((("/a", True),), "", (), 0, 0, True), steps.Unstage(),

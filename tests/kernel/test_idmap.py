@@ -52,3 +52,18 @@ def test_no_file_means_no_subordinate_ids(tmp_path):
 def test_without_subordinate_ids_there_is_one(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     assert idmap.rootless() == IdMap((Range(0, os.geteuid(), 1),), (Range(0, os.getegid(), 1),), False)
+
+
+@pytest.mark.parametrize(("one", "other", "ranges"), [
+    (5, 5, [(0, 0, 100), (100, 7000, 10)]),
+    (0, 5, [(0, 5, 1), (1, 1, 4), (5, 0, 1), (6, 6, 94), (100, 7000, 10)]),
+    (5, 0, [(0, 5, 1), (1, 1, 4), (5, 0, 1), (6, 6, 94), (100, 7000, 10)]),
+    (4, 5, [(0, 0, 4), (4, 5, 1), (5, 4, 1), (6, 6, 94), (100, 7000, 10)]),
+    (0, 109, [(0, 7009, 1), (1, 1, 99), (100, 7000, 9), (109, 0, 1)]),
+])
+def test_two_ids_change_places_and_all_others_stay(one, other, ranges):
+    before = (Range(0, 0, 100), Range(100, 7000, 10))
+    after = idmap.exchanged(before, one, other)
+    assert after == tuple(Range(*line) for line in ranges)
+    others = set(range(110)) - {one, other}
+    assert all(idmap.outside(after, number) == idmap.outside(before, number) for number in others)
