@@ -22,6 +22,7 @@ class Command(NamedTuple):
     :param grace: seconds between SIGTERM and SIGKILL.
     :param stdin: whether input comes along as a descriptor.
     :param activate: ports that the init listens on for it.
+    :param label: behind which what it writes is repeated where pytest is read, whose descriptors come along then; empty: it is not.
     """
 
     argv: tuple[str, ...]
@@ -38,6 +39,7 @@ class Command(NamedTuple):
     grace: float
     stdin: bool
     activate: tuple[int, ...] = ()
+    label: str = ""
 
     def encode(self) -> dict[str, Any]:
         """For the wire."""

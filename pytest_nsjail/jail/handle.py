@@ -64,11 +64,12 @@ class Handle:
     """The programs of one jail, the first of which is its main one: with its end the jail ends.
 
     :param prepared: its init, from :meth:`Launcher.prepare`; owned from now on.
+    :param echo: where the two outputs of a program with a label are repeated as they come.
     :ivar lost: whether the init is dead without a word of its main program's end.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._sock = prepared.sock
+    def __init__(self, prepared: Prepared, echo: tuple[int, int] | None = None) -> None:
+        self._sock, self._echo = prepared.sock, echo
         self._prepared: Prepared | None = prepared
         self.lost = False
         self._told: dict[int, Told] = {}
@@ -92,8 +93,9 @@ class Handle:
         self._told[number] = Told(out, err, first.born, first.host_pid) if first else Told(out, err)
         source = [] if stdin is None else [_file(stdin)]
         try:
+            echo = self._echo or () if command.label else ()
             body = {"do": "run", "number": number, "command": command.encode(), "steps": steps, "sight": sight >= 0}
-            self._say(body, [out, err, *source, *doors, *([sight] if sight >= 0 else [])])
+            self._say(body, [out, err, *echo, *source, *doors, *([sight] if sight >= 0 else [])])
         finally:
             for fd in source:
                 os.close(fd)
@@ -135,6 +137,11 @@ class Handle:
         """What a program wrote so far to its standard output and error."""
         told = self.known(number)
         return _content(told.out), _content(told.err)
+
+    def written(self, number: int) -> tuple[int, int]:
+        """How many bytes of each that is."""
+        told = self.known(number)
+        return os.fstat(told.out).st_size, os.fstat(told.err).st_size
 
     def forget(self, number: int) -> None:
         """Give back what is held for a program that has ended: its outputs, and its layer unless somebody took it."""

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.agent import Agent, listening
 from pytest_nsjail.jail.command import REHEARSAL, Command
+from pytest_nsjail.jail.echo import Echo
 from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
 from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.payload import Failed, Payload, can_wait
@@ -189,19 +190,22 @@ class Init:
 
     def _run(self, number: int, command: Command, fds: list[int]) -> None:
         out, err, *rest = fds
+        echoes = [Echo(stream, rest.pop(0), command.label) for stream in (out, err)] if command.label else [None, None]
         source = rest.pop(0) if command.stdin else None
         if self._main is None:
             self._groups = rest
         payload, failure = self._bear(number, command)
         failure = failure or payload.go()
         if failure is not None:
+            for echo in filter(None, echoes):
+                echo.end()
             for fd in (out, err, *(() if source is None else (source,))):
                 os.close(fd)
             self._tell_failure(number, command, failure, last=self._main is None)
             return
         if self._main is None:
             forget_streams()
-        pumps = [Pump(payload.out, out, outward=True), Pump(payload.err, err, outward=True)]
+        pumps = [Pump(fd, to, outward=True, echo=echo) for fd, to, echo in zip((payload.out, payload.err), (out, err), echoes, strict=True)]
         if source is not None:
             pumps.append(Pump(source, payload.into, outward=False))
         run = Run(number, payload.pid, command, pumps, main=self._main is None)

@@ -7,6 +7,8 @@ import fcntl
 import os
 import select
 
+from pytest_nsjail.jail.echo import Echo
+
 # What pytest keeps of one stream; what a program writes beyond is read, so that it does not block, and dropped.
 LIMIT = 64 << 20
 _CHUNK = 1 << 16
@@ -19,10 +21,12 @@ class Pump:
 
     :param source: a pipe of the payload's output, or a memory file for its input.
     :param target: a memory file, or the payload's input pipe, non-blocking.
+    :param echo: who repeats what came into the memory file.
     """
 
-    def __init__(self, source: int, target: int, *, outward: bool) -> None:
+    def __init__(self, source: int, target: int, *, outward: bool, echo: Echo | None = None) -> None:
         self._source, self._target = source, target
+        self._echo = echo
         self._outward = outward
         self._carried = 0
         self.dropped = 0
@@ -63,6 +67,8 @@ class Pump:
         self._carried += len(kept)
         while kept:
             kept = kept[os.write(self._target, kept) :]
+        if self._echo:
+            self._echo.go_on()
         # A short read has emptied the pipe; the poll tells when there is more.
         return len(data) == most
 
@@ -74,9 +80,20 @@ class Pump:
         self._carried += os.write(self._target, data)
         return True
 
+    def catch_up(self) -> bool:
+        """Have repeated what could not be yet.
+
+        :return: whether there still is something.
+        """
+        if self._echo and self._echo.behind:
+            self._echo.go_on()
+        return self._echo is not None and self._echo.behind
+
     def close(self) -> None:
         """Close both ends."""
         if self.open:
             self.open = False
+            if self._echo:
+                self._echo.end()
             os.close(self._source)
             os.close(self._target)

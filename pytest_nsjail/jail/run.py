@@ -13,6 +13,8 @@ from pytest_nsjail.jail.pump import Pump
 
 # Between two looks at what no control group bounds.
 _WATCH_SECONDS = 0.005
+# Between two tries to repeat what nobody reads at the moment.
+_CATCH_UP_SECONDS = 0.05
 # Between a look at a session and a kill its members may have had children, and those children; not for ever, though.
 _ROUNDS = 100
 
@@ -33,6 +35,7 @@ class Run:
         self._began = time.monotonic()
         self._deadline = self._began + command.timeout if command.timeout else None
         self._terminated = False
+        self._behind = False
 
     def age(self) -> float:
         """Seconds since it began."""
@@ -41,13 +44,17 @@ class Run:
     def patience(self) -> float:
         """In how many seconds it wants to be looked after again."""
         left = float("inf") if self._deadline is None else self._deadline - time.monotonic()
-        return min(left, _WATCH_SECONDS) if self.command.watch else left
+        left = min(left, _WATCH_SECONDS) if self.command.watch else left
+        return min(left, _CATCH_UP_SECONDS) if self._behind else left
 
     def look_after(self) -> bool:
         """End it where its time is over or a bound is passed.
 
         :return: whether it was killed for a bound.
         """
+        if self.command.label:
+            behind = [pump.open and pump.catch_up() for pump in self.pumps]
+            self._behind = any(behind)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             if self._terminated:
                 self._deadline = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_nsjail.runtime.jail import Jail
     from pytest_nsjail.runtime.result import Result
     from pytest_nsjail.spec.jail import JailSpec
+
+Scope = Literal["session", "module", "class", "function"]
 
 _RECORD = pytest.StashKey[Record]()
 _ITEM = pytest.StashKey[pytest.Item]()
@@ -201,7 +203,8 @@ def _started(config: pytest.Config) -> Runtime:
         _hooks(config).pytest_nsjail_finished(config=config, spec=spec, result=result)
 
     try:
-        runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished)
+        echo = options.echo(config)
+        runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished, echo=echo)
     except Unsupported as error:
         options.unavailable(config, error)
     except NsjailError as error:
@@ -241,17 +244,30 @@ def nsjail_run(_nsjail: Runtime) -> Callable[..., Result]:
     return _nsjail.run
 
 
-@pytest.fixture
-def nsjail_start(_nsjail: Runtime, request: pytest.FixtureRequest) -> Generator[Callable[..., Jail], None, None]:
-    """Start a program in a jail of its own and return at once, with the arguments of ``nsjail_run``; it is stopped at the end of the test."""
-    record = request.config.stash[_RECORD]
-    # Each is stopped, the last one first, also where another cannot be.
-    with ExitStack() as jails:
+def _starting(name: str, scope: Scope, end: str) -> Callable[..., Generator[Callable[..., Jail], None, None]]:
+    """The fixture of one scope."""
 
-        def start(*args: Any, **kwargs: Any) -> Jail:
-            jail = jails.enter_context(_nsjail.start(*args, **kwargs))
-            jails.callback(record.stopped, jail)
-            record.started(jail)
-            return jail
+    def starting(_nsjail: Runtime, request: pytest.FixtureRequest) -> Generator[Callable[..., Jail], None, None]:
+        record = request.config.stash[_RECORD]
+        # Each is stopped, the last one first, also where another cannot be.
+        with ExitStack() as jails:
 
-        yield start
+            def start(*args: Any, **kwargs: Any) -> Jail:
+                jail = _nsjail.start(*args, **kwargs)
+                # After its end, which is told where it is known.
+                jails.callback(record.stopped, jail)
+                jails.enter_context(jail)
+                record.started(jail)
+                return jail
+
+            yield start
+
+    # What ``pytest --fixtures`` shows.
+    starting.__doc__ = f"Start a program in a jail of its own, with the arguments of ``nsjail_run``; it is stopped at the end of the {end}."
+    return pytest.fixture(starting, scope=scope, name=name)
+
+
+nsjail_start = _starting("nsjail_start", "function", "test")
+nsjail_start_class = _starting("nsjail_start_class", "class", "class")
+nsjail_start_module = _starting("nsjail_start_module", "module", "module")
+nsjail_start_session = _starting("nsjail_start_session", "session", "session")

@@ -38,6 +38,18 @@ def check(config: pytest.Config) -> None:
             raise pytest.UsageError(f"nsjail_{name} = {chosen}: write {first!r} or {second!r}")
 
 
+def echo(config: pytest.Config) -> tuple[int, int] | None:
+    """Where what programs write is repeated as it comes, their output and their errors: where pytest itself is read, with ``-s``; None without."""
+    if config.getoption("capture", None) != "no":
+        return None
+    # What a worker of pytest-xdist writes to its standard output nobody reads.
+    streams = (2, 2) if hasattr(config, "workerinput") else (1, 2)
+    try:
+        return streams if all(map(os.fstat, streams)) else None
+    except OSError:  # it is closed
+        return None
+
+
 def store(config: pytest.Config) -> str:
     """The store's directory.
 

@@ -16,55 +16,74 @@ if TYPE_CHECKING:
 
 # A test that runs hundreds of programs is told by its last ones.
 _SHOWN = 8
-_TAIL = 4000
+# Of a program that still runs: a server's log is what there is of it.
+_TAIL_LINES = 100
+
+
+# How many bytes of a program's outputs belong to what came before the test.
+Mark = tuple[int, int]
+_BEGINNING = (0, 0)
 
 
 class Record:
     """The results and the running jails of the test that runs now."""
 
     def __init__(self) -> None:
-        self._results: list[Result] = []
-        self._jails: list[Jail] = []
+        self._results: list[tuple[Result, Mark]] = []
+        self._jails: list[tuple[Jail, Mark]] = []
         self._forgotten = 0
 
     def begin(self) -> None:
         """A test begins: what came before belongs to another."""
         self._results.clear()
         self._forgotten = 0
+        self._jails = [(jail, _mark(jail)) for jail, _ in self._jails]
 
     def finished(self, spec: JailSpec, result: Result) -> None:
         """A program has ended; the jail that had it runs no more."""
-        self._jails = [jail for jail in self._jails if jail.spec is not spec]
-        self._results.append(result)
+        before = next((mark for jail, mark in self._jails if jail.spec is spec), _BEGINNING)
+        self._jails = [(jail, mark) for jail, mark in self._jails if jail.spec is not spec]
+        self._results.append((result, before))
         if len(self._results) > _SHOWN:
             del self._results[0]
             self._forgotten += 1
 
     def started(self, jail: Jail) -> None:
         """A jail runs from now on."""
-        self._jails.append(jail)
+        self._jails.append((jail, _BEGINNING))
 
     def stopped(self, jail: Jail) -> None:
         """A jail has ended, whichever way."""
-        self._jails = [other for other in self._jails if other is not jail]
+        self._jails = [(other, mark) for other, mark in self._jails if other is not jail]
 
     def attach(self, report: pytest.TestReport) -> None:
         """Add to a failed report what is known, once."""
         if self._forgotten:
             report.sections.append(("nsjail", f"{self._forgotten} earlier programs are not shown"))
-        for result in self._results:
-            report.sections.append((printable(f"nsjail: {result.status}"), printable(result.report())))
+        for result, before in self._results:
+            report.sections.append((printable(f"nsjail: {result.status}"), printable(result.report(before))))
+        for jail, before in self._jails:
+            report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(_said(jail, before))))
         self.begin()
-        for jail in self._jails:
-            report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(_said(jail))))
 
 
-def _said(jail: Jail) -> str:
-    """The end of what a jail has said so far."""
+def _mark(jail: Jail) -> Mark:
     from pytest_nsjail.errors import NsjailError
 
     try:
-        said = [(name, text[-_TAIL:].rstrip("\n")) for name, text in (("stdout", jail.stdout), ("stderr", jail.stderr)) if text]
+        return jail.written()
+    except NsjailError:
+        return _BEGINNING
+
+
+def _said(jail: Jail, before: Mark) -> str:
+    """The end of what a jail has said during the test."""
+    from pytest_nsjail.errors import NsjailError
+    from pytest_nsjail.runtime.result import tails
+
+    try:
+        said = tails(*jail.said(before), _TAIL_LINES)
     except NsjailError:
         return "(it was closed, and what it said is gone)"
-    return "\n".join(f"--- {name}\n{text}" for name, text in said) or "(it has said nothing so far)"
+    silent = "(it has said nothing so far)" if before == _BEGINNING else "(it has said nothing during the test)"
+    return "\n".join(said) or silent

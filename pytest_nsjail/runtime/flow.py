@@ -56,9 +56,13 @@ class Runtime:
     :param store: the directory of the store.
     :param adjust: may change every declaration before it is looked at.
     :param finished: sees every result.
+    :param echo: two descriptors on which what programs write to their standard output and error is repeated as it comes, or None.
     """
 
-    def __init__(self, store: str, *, adjust: Adjust = lambda spec: spec, finished: Finished = lambda spec, result: None) -> None:
+    def __init__(
+        self, store: str, *, adjust: Adjust = lambda spec: spec, finished: Finished = lambda spec, result: None,
+        echo: tuple[int, int] | None = None,
+    ) -> None:
         self._store = Store(store)
         stage = f"{self._store.directory}/stage"
         os.makedirs(stage, mode=0o700, exist_ok=True)
@@ -66,7 +70,7 @@ class Runtime:
         self._session = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._launcher = Launcher(stage, self._session)
         self._hierarchy = own_hierarchy()
-        self._adjust, self._finished = adjust, finished
+        self._adjust, self._finished, self._echo = adjust, finished, echo
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
         self._cells: list[Cell] = []
@@ -225,13 +229,13 @@ class Runtime:
             world = self._launcher.world
             steps = plan(spec, image.rootfs.path, world, volumes.mapped(spec, sources, identity) if world.privileged else sources)
             # First the keeper, which outlives us, and then what it must remove if we are killed.
-            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap))
+            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
             bounds: Bounds | None = None
             doors: list[int] = []
             sight = -1
             try:
                 bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and identity.uid == 0)
-                main = command(spec, identity, bounds)
+                main = command(spec, identity, bounds, echoed=self._echo is not None)
                 doors = bounds.group.doors() if bounds.group else []
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
                 if self._within:

@@ -47,8 +47,11 @@ _UNTOLD = {
 }
 
 
-def command(spec: JailSpec, identity: Identity, bounds: Bounds) -> Command:
-    """A declaration's program, to be sent to the init."""
+def command(spec: JailSpec, identity: Identity, bounds: Bounds, *, echoed: bool) -> Command:
+    """A declaration's program, to be sent to the init.
+
+    :param echoed: whether what it writes is repeated where pytest is read.
+    """
     env = spec.environment()
     if spec.activate:
         # sd_listen_fds(3); the program is process 2.
@@ -68,6 +71,7 @@ def command(spec: JailSpec, identity: Identity, bounds: Bounds) -> Command:
         grace=GRACE,
         stdin=spec.stdin is not None,
         activate=spec.activate,
+        label=spec.label() if echoed else "",
     )
 
 
@@ -118,6 +122,17 @@ class Jail(Endpoint):
         """Both outputs of its main program so far, the standard output first."""
         return self.stdout + self.stderr
 
+    def written(self) -> tuple[int, int]:
+        """How many bytes its main program has written to its standard output and error so far; of the first 64 MiB of each."""
+        with self._gathering:
+            return self._result.written() if self._result else self._handle.written(_MAIN)
+
+    def said(self, since: tuple[int, int] = (0, 0)) -> tuple[str, str]:
+        """What its main program has written to its standard output and error, from some number of bytes of each on."""
+        with self._gathering:
+            out, err = (self._result.stdout_bytes, self._result.stderr_bytes) if self._result else self._handle.output(_MAIN)
+        return out[since[0] :].decode(errors="surrogateescape"), err[since[1] :].decode(errors="surrogateescape")
+
     @property
     def ended(self) -> bool:
         """Whether its main program has ended, or never ran."""
@@ -150,7 +165,8 @@ class Jail(Endpoint):
             raise JailEnded(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         number = next(self._numbers)
-        self._handle.run(number, command(spec, identify(spec.account(), self._view, self._main.idmap, self._main.idmap), self._bounds), spec.stdin)
+        identity = identify(spec.account(), self._view, self._main.idmap, self._main.idmap)
+        self._handle.run(number, command(spec, identity, self._bounds, echoed=bool(self._main.label)), spec.stdin)
         told = self._handle.ended(number)
         with self._gathering:
             result = self._gather(spec, number, told)

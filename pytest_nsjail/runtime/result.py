@@ -14,6 +14,16 @@ _TAIL_LINES = 12
 _BRIEF = 60
 
 
+def tails(stdout: str, stderr: str, most: int) -> list[str]:
+    """The last lines of two outputs, at most so many of each, with a line above that says how many there are; of one that is empty, none."""
+    lines = []
+    for name, text in (("stdout", stdout), ("stderr", stderr)):
+        if text:
+            kept = text.splitlines()
+            lines += [f"--- {name}{f', the last {most} of {len(kept)} lines' if len(kept) > most else ''}", *kept[-most:]]
+    return lines
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What happened to one program.
@@ -73,17 +83,21 @@ class Result:
             case _:
                 return -31  # SIGSYS, by which a seccomp filter kills
 
-    def report(self) -> str:
-        """Several lines for a person: the command, what became of it, and the end of both outputs."""
+    def written(self) -> tuple[int, int]:
+        """How many bytes of each output there are."""
+        return len(self.stdout_bytes), len(self.stderr_bytes)
+
+    def report(self, since: tuple[int, int] = (0, 0)) -> str:
+        """Several lines for a person: the command, what became of it, and the end of both outputs.
+
+        :param since: how many bytes of each are left out at its beginning.
+        """
         took = "" if isinstance(self.status, NotStarted) else f" after {self.duration:.3f} s"
         lines = [f"$ {shlex.join(self.argv)}", f"{self.status}{took}"]
         lines += [f"limit reached: {one}" for one in self.exceeded]
         lines += [f"left over: pid {process.pid} {shlex.join(process.argv)}" for process in self.leftovers]
-        for name, text in (("stdout", self.stdout), ("stderr", self.stderr)):
-            if text:
-                kept = text.splitlines()
-                dropped = len(kept) - _TAIL_LINES
-                lines += [f"--- {name}{f', the last {_TAIL_LINES} of {len(kept)} lines' if dropped > 0 else ''}", *kept[-_TAIL_LINES:]]
+        out, err = self.stdout_bytes[since[0] :], self.stderr_bytes[since[1] :]
+        lines += tails(out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"), _TAIL_LINES)
         return "\n".join(lines).encode(errors="replace").decode()
 
     def __repr__(self) -> str:

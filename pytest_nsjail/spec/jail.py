@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
@@ -15,6 +16,8 @@ from pytest_nsjail.spec.mount import Bind, Device, Mount, Tmpfs
 from pytest_nsjail.spec.network import NetworkSpec
 from pytest_nsjail.spec.publish import Inner, Publish, published
 from pytest_nsjail.spec.ready import Ready, condition, ports
+
+_HOSTNAME = "nsjail"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class JailSpec:
     timeout: float | None = None
     network: str | NetworkSpec = "none"
     name: str | None = None
-    hostname: str = "nsjail"
+    hostname: str = _HOSTNAME
     devices: tuple[Device, ...] = ()
     read_only: bool = False
     publish: tuple[Publish, ...] = ()
@@ -185,7 +188,7 @@ class JailSpec:
             timeout=None if timeout is None else check.seconds(declaration, "timeout", timeout),
             network=network,
             name=name,
-            hostname=name or "nsjail" if hostname is None else check.hostname(declaration, hostname),
+            hostname=name or _HOSTNAME if hostname is None else check.hostname(declaration, hostname),
             devices=tuple(
                 device if isinstance(device, Device) else Device(device)  # type: ignore[arg-type]
                 for device in check.sequence(declaration, "devices", devices, "'/dev/fuse'")
@@ -199,6 +202,10 @@ class JailSpec:
     def command(self) -> tuple[str, ...]:
         """The whole argument list: the image's entrypoint, then the argv or the image's cmd."""
         return (*self.image.entrypoint, *(self.argv or self.image.cmd)) if self.image else self.argv
+
+    def label(self) -> str:
+        """What its output is told by: its name in a network, its host name, or its program's."""
+        return self.name or (self.hostname if self.hostname != _HOSTNAME else posixpath.basename(self.command()[0]))
 
     def directory(self) -> str:
         """The program's working directory: its own, the image's, or the root."""

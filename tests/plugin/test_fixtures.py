@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 
@@ -138,3 +140,80 @@ class TestStarted:
                 assert server.run(["/bin/busybox", "echo", "inside"]).stdout == "inside\\n"
         """)
         inner.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+SCOPED = """
+    import pytest
+    from pathlib import Path
+
+    def test_{number}_session(session): PIDS["session"].add(session.host_pid)
+
+    class Test{number}First:
+        def test_class(self, of_class): PIDS["class"].add(of_class.host_pid)
+        def test_again(self, of_class, module): PIDS["class"].add(of_class.host_pid)
+        def test_module(self, module): PIDS["module"].add(module.host_pid)
+
+    class Test{number}Second:
+        def test_class(self, of_class, module):
+            PIDS["class"].add(of_class.host_pid)
+            PIDS["module"].add(module.host_pid)
+
+    def test_{number}_function(function):
+        PIDS["function"].add(function.host_pid)
+        assert [scope for scope, pids in PIDS.items() for pid in pids if Path(f"/proc/{{pid}}").exists()] == ["session", "module", "function"]
+"""
+
+
+class TestScopes:
+    """A jail lives as long as what its fixture is named after."""
+
+    @pytest.fixture
+    def scoped(self, inner: pytest.Pytester) -> pytest.Pytester:
+        inner.makeconftest("""
+            import pytest
+            def start(start): return start(["/bin/busybox", "sleep", "600"])
+            @pytest.fixture(scope="session")
+            def session(nsjail_start_session): return start(nsjail_start_session)
+            @pytest.fixture(scope="module")
+            def module(nsjail_start_module): return start(nsjail_start_module)
+            @pytest.fixture(scope="class")
+            def of_class(nsjail_start_class): return start(nsjail_start_class)
+            @pytest.fixture
+            def function(nsjail_start): return start(nsjail_start)
+        """)
+        return inner
+
+    def test_each_has_its_own_end(self, scoped: pytest.Pytester) -> None:
+        scoped.makepyfile(test_a='PIDS = {"session": set(), "module": set(), "class": set(), "function": set()}\n' + dedent(SCOPED.format(number="a")))
+        scoped.makepyfile(test_b="""
+            def test_b(session, module):
+                from test_a import PIDS
+                assert {session.host_pid} == PIDS["session"]
+                assert module.host_pid not in PIDS["module"]
+                assert [len(PIDS[scope]) for scope in ("module", "class", "function")] == [1, 2, 1]
+        """)
+        scoped.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=7)
+
+    def test_a_narrower_one_is_refused(self, inner: pytest.Pytester) -> None:
+        inner.makepyfile("""
+            import pytest
+            @pytest.fixture(scope="session")
+            def server(nsjail_start): pass
+            def test_it(server): pass
+        """)
+        result = inner.runpytest_subprocess()
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*ScopeMismatch*function scoped fixture nsjail_start*session*"])
+
+    def test_every_worker_has_its_own(self, scoped: pytest.Pytester) -> None:
+        scoped.makepyfile("""
+            import os, pytest
+            from pathlib import Path
+            @pytest.mark.parametrize("number", range(8))
+            def test_it(session, number):
+                with open("pids", "a") as file: file.write(f"{os.getpid()} {session.host_pid}\\n")
+        """)
+        scoped.runpytest_subprocess("-n2", "-p", "xdist").assert_outcomes(passed=8)
+        pairs = {tuple(line.split()) for line in (scoped.path / "pids").read_text().splitlines()}
+        assert len(pairs) == 2
+        assert len({worker for worker, _ in pairs}) == len({server for _, server in pairs}) == 2
