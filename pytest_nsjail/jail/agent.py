@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.kernel import wire
+from pytest_nsjail.kernel.mounts import clone_mount
 
 
 class Agent:
@@ -79,6 +80,8 @@ class Agent:
                     fds.append(made.detach())
             case "namespace":
                 fds.append(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+            case "ipc":
+                fds += [os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC), clone_mount("/dev/shm")]
             case "holders":
                 return {"holders": processes.holders(set(body["inodes"]))}
         return {}

@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,11 +80,13 @@ class Handle:
         self._turn = threading.Condition(self._lock)
         self._listener: int | None = None
 
-    def run(self, number: int, command: Command, stdin: bytes | None, *, doors: Sequence[int] = (), sight: int = -1) -> None:
+    def run(
+        self, number: int, command: Command, stdin: bytes | None, *, doors: Sequence[int] = (), given: Mapping[str, int] | None = None,
+    ) -> None:
         """Start a program.
 
         :param doors: for the first one: its control groups.
-        :param sight: for the first one: a descriptor of the mount namespace whose files binds give; -1: the host's.
+        :param given: for the first one: descriptors for the steps of making its jail, by the names in :data:`Site.given`.
         :raises SetupError: where the init is gone.
         """
         out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("nsjail-stdout", "nsjail-stderr"))
@@ -94,8 +96,8 @@ class Handle:
         source = [] if stdin is None else [_file(stdin)]
         try:
             echo = self._echo or () if command.label else ()
-            body = {"do": "run", "number": number, "command": command.encode(), "steps": steps, "sight": sight >= 0}
-            self._say(body, [out, err, *echo, *source, *doors, *([sight] if sight >= 0 else [])])
+            body = {"do": "run", "number": number, "command": command.encode(), "steps": steps, "given": list(given or ())}
+            self._say(body, [*(given or {}).values(), out, err, *echo, *source, *doors])
         finally:
             for fd in source:
                 os.close(fd)

@@ -151,14 +151,14 @@ class Init:
         body = asked.body
         match body["do"]:
             case "run":
-                if body["sight"]:
-                    self._site.sight = asked.fds.pop()
+                given, fds = body["given"], asked.fds
+                self._site.given = dict(zip(given, fds, strict=False))
                 failure = self._perform([decode(step) for step in body["steps"]])
                 if failure is not None:
                     self._tell({**failure, "number": body["number"]})
                     os._exit(0)
-                self._site.look_away()
-                self._run(body["number"], Command.decode(body["command"]), asked.fds)
+                self._site.release_given()
+                self._run(body["number"], Command.decode(body["command"]), fds[len(given) :])
             case "open":
                 failure = self._perform([decode(step) for step in body["steps"]])
                 if failure is not None:
@@ -217,8 +217,8 @@ class Init:
     def _bear(self, number: int, command: Command) -> tuple[Payload, Failed | None]:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            # What was born before has no descriptor of what is made now.
-            if waiting.idmap == command.idmap and not self._groups and not command.activate:
+            # What was born before has no descriptor of what is made now, and is in the namespaces of then.
+            if waiting.idmap == command.idmap and not (self._groups or command.activate or self._site.moved):
                 return waiting, waiting.order(command)
             waiting.discard()
             # A program is number 2 in its jail, whatever was in its place.

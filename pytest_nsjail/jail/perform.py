@@ -25,6 +25,7 @@ from pytest_nsjail.jail.steps import (
     Proc,
     ProtectProc,
     ReadOnlyRoot,
+    ShareIpc,
     Stage,
     Step,
     Unshare,
@@ -80,7 +81,9 @@ class Site:
     :ivar bounded: where a tmpfs with a declared size lies.
     :ivar proc: where the jail's own ``/proc`` is at this moment.
     :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
-    :ivar sight: a descriptor of the mount namespace that binds are taken from; -1: the one that this was forked in.
+    :ivar given: descriptors from elsewhere, for the steps that need them: ``sight``, of the mount namespace that binds are taken from, where it is not the one
+        that this was forked in; ``ipc`` and ``shm``, of another jail's.
+    :ivar moved: whether the jail is in namespaces now in which its init was not when it was prepared.
     """
 
     def __init__(self) -> None:
@@ -90,8 +93,9 @@ class Site:
         self.layers: list[Layer] = []
         self.sysctls = -1
         self.proc = ""
-        self.sight = -1
         self.bounded: list[str] = []
+        self.given: dict[str, int] = {}
+        self.moved = False
         self._tmpfs = 0
         self._held = Held([], -1)
 
@@ -142,6 +146,13 @@ class Site:
             case Unstage():
                 unstage(self.stage, self.staged)
                 os.close(self.root)
+            case ShareIpc():
+                syscall.setns(self.given["ipc"], syscall.CLONE_NEWIPC)
+                self.moved = True
+                umount(f"{self.stage}/dev/shm")
+                shm = os.open(f"{self.stage}/dev/shm", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                attach_mount(self.given["shm"], shm, path="/dev/shm")
+                os.close(shm)
             case Furnish():
                 for name in ("dev", "proc"):
                     mount(f"{self.stage}/{name}", f"{self.stage}/root/{name}", "", MS_MOVE)
@@ -188,22 +199,21 @@ class Site:
     @contextlib.contextmanager
     def _in_sight(self) -> Iterator[None]:
         """Where binds are taken from. A mount that is taken hold of there may be put in place here (move_mount(2))."""
-        if self.sight < 0:
+        if "sight" not in self.given:
             yield
             return
         own = os.open(f"{self.proc}/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        syscall.setns(self.sight, syscall.CLONE_NEWNS)
+        syscall.setns(self.given["sight"], syscall.CLONE_NEWNS)
         try:
             yield
         finally:
             syscall.setns(own, syscall.CLONE_NEWNS)
             os.close(own)
 
-    def look_away(self) -> None:
-        """There are no more binds."""
-        if self.sight >= 0:
-            os.close(self.sight)
-            self.sight = -1
+    def release_given(self) -> None:
+        """There is no more step that needs what came from elsewhere."""
+        while self.given:
+            os.close(self.given.popitem()[1])
 
     def _make(self, target: str, *, directory: bool) -> int:
         fd, made = make_inside(self.root, target, directory=directory)

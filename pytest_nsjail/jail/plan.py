@@ -20,6 +20,7 @@ from pytest_nsjail.jail.steps import (
     Proc,
     ProtectProc,
     ReadOnlyRoot,
+    ShareIpc,
     Stage,
     Step,
     Unshare,
@@ -122,7 +123,7 @@ def _below(path: str, others: Iterable[str]) -> bool:
 
 def repeatable(steps: Iterable[Step]) -> bool:
     """Whether these steps mean the same when they are done later, or sooner: what a bind shows may be replaced on the host."""
-    return not any(isinstance(step, (BindPath, BindDevice)) for step in steps)
+    return not any(isinstance(step, (BindPath, BindDevice, ShareIpc)) for step in steps)
 
 
 class Source(NamedTuple):
@@ -143,7 +144,7 @@ def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, Source
 
     :param sources: what each bind gives.
     """
-    steps: list[Step] = [Overlay(rootfs, userxattr=not world.initial), Furnish()]
+    steps: list[Step] = [Overlay(rootfs, userxattr=not world.initial), *((ShareIpc(),) if spec.ipc else ()), Furnish()]
     if spec.read_only and not any(mount.target == "/tmp" for mount in spec.mounts):
         steps.append(MountTmpfs("/tmp", None, 0o1777))
     for mount in spec.mounts:

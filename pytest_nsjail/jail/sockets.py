@@ -55,6 +55,13 @@ class Sockets:
         """
         return self._ask({"do": "namespace"}).fds[0]
 
+    def ipc(self) -> dict[str, int]:
+        """Descriptors of the IPC namespace and of its ``/dev/shm``, for another jail; the caller's.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        return dict(zip(("ipc", "shm"), self._ask({"do": "ipc"}).fds, strict=True))
+
     def holders(self, inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
         """Who has which socket, by inode number: pids inside the jail.
 

@@ -98,6 +98,10 @@ class Furnish(NamedTuple):
     """``/dev`` and ``/proc``, prepared by then, into the root."""
 
 
+class ShareIpc(NamedTuple):
+    """The IPC namespace of another jail in place of an own one, and its ``/dev/shm``, by descriptors that come along (:data:`Site.given`)."""
+
+
 class BindPath(NamedTuple):
     """A file or directory of the host.
 
@@ -141,14 +145,14 @@ class Hostname(NamedTuple):
 
 
 Step = (
-    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | Furnish | BindPath | MountTmpfs | BindDevice
-    | ReadOnlyRoot | Pivot | Hostname
+    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | ShareIpc | Furnish | BindPath | MountTmpfs
+    | BindDevice | ReadOnlyRoot | Pivot | Hostname
 )
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
-        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, Furnish, BindPath, MountTmpfs, BindDevice,
+        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, ShareIpc, Furnish, BindPath, MountTmpfs, BindDevice,
         ReadOnlyRoot, Pivot, Hostname,
     )
 }
@@ -180,6 +184,8 @@ def describe(step: Step) -> str:
             return f"an overlay over the project {project}, and {places}" if project else f"in the root: {places}"
         case Unstage():
             return "the stage out of sight"
+        case ShareIpc():
+            return "an IPC namespace that is another jail's"
         case Furnish():
             return "/dev and /proc in the root"
         case BindPath(source, target, writable, _, ids):

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
-from pytest_nsjail.errors import ProgramFailed, Unsupported
+from pytest_nsjail.errors import ProgramFailed, SpecError, Unsupported
 from pytest_nsjail.fileview import FileView, Stat
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.store import Store
@@ -74,6 +75,7 @@ class Runtime:
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
         self._cells: list[Cell] = []
+        self._jails: WeakSet[Jail] = WeakSet()
         self._isolations = Isolations(self._launcher.world, self._launcher.ids, lambda spec: self._build(spec)[0])
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
@@ -183,6 +185,8 @@ class Runtime:
         self.close()
 
     def _start(self, argv: Iterable[StrPath], image: Image | None, options: Options) -> Jail:
+        if isinstance(other := options.get("ipc"), Jail):
+            options = {**options, "ipc": other.spec}
         spec = self._adjust(JailSpec.declared(argv, image=image.spec if image else None, **options))
         sources = check_sources(spec)
         if spec.image is None:
@@ -228,25 +232,35 @@ class Runtime:
             name = str(next(self._numbers))
             world = self._launcher.world
             steps = plan(spec, image.rootfs.path, world, volumes.mapped(spec, sources, identity) if world.privileged else sources)
-            # First the keeper, which outlives us, and then what it must remove if we are killed.
-            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
+            given = self._find(spec.ipc).ipc() if spec.ipc else {}
             bounds: Bounds | None = None
             doors: list[int] = []
-            sight = -1
+            handle: Handle | None = None
             try:
+                # First the keeper, which outlives us, and then what it must remove if we are killed.
+                handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
                 bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and identity.uid == 0)
                 main = command(spec, identity, bounds, echoed=self._echo is not None)
                 doors = bounds.group.doors() if bounds.group else []
                 jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
                 if self._within:
-                    sight = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-                handle.run(1, main, spec.stdin, doors=doors, sight=sight)
+                    given["sight"] = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+                handle.run(1, main, spec.stdin, doors=doors, given=given)
             except BaseException:
-                handle.close()
+                if handle:
+                    handle.close()
                 if bounds and bounds.group:
                     bounds.group.remove()
                 raise
             finally:
-                for fd in (*doors, *([sight] if sight >= 0 else [])):
+                for fd in (*doors, *given.values()):
                     os.close(fd)
+            self._jails.add(jail)
         return jail
+
+    def _find(self, spec: JailSpec) -> Jail:
+        """The jail that was declared so."""
+        found = next((jail for jail in self._jails if jail.spec is spec), None)
+        if found is None:
+            raise SpecError(f"ipc={spec!r}", "no jail of this session was declared so", "Write what nsjail_start() returned.")
+        return found

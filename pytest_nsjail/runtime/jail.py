@@ -138,6 +138,15 @@ class Jail(Endpoint):
         """Whether its main program has ended, or never ran."""
         return self._has_ended()
 
+    def ipc(self) -> dict[str, int]:
+        """What another jail needs to share its IPC namespace: descriptors, the caller's, by the names in :data:`Site.given`.
+
+        :raises JailEnded: where it has ended.
+        """
+        if self._handle.closed or self.ended:
+            raise JailEnded(f"ipc=<Jail {list(self.spec.command())!r}>: it has ended")
+        return self._sockets.ipc()
+
     def processes(self) -> tuple[Process, ...]:
         """Every process in it, by its pid inside; none once it has ended."""
         if self._result is None:

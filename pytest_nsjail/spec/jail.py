@@ -78,6 +78,7 @@ class Options(TypedDict, total=False):
     network: object
     name: str | None
     hostname: str | None
+    ipc: object
     devices: Iterable[Device | StrPath]
     read_only: bool
     publish: Mapping[Inner, int | tuple[str, int]]
@@ -101,6 +102,7 @@ class JailSpec:
     :param network: ``none``: an own network with loopback only; ``host``: the host's; else the one that it joins.
     :param name: what the others in that network call it.
     :param hostname: the jail's host name; its name, or ``nsjail``, unless told.
+    :param ipc: the jail whose IPC namespace, and ``/dev/shm``, is this one's too, as that was declared; None: an own one.
     :param devices: devices of the host besides null, zero, full, random, urandom and tty.
     :param read_only: whether the root file system refuses writes; ``/tmp`` is then a tmpfs.
     :param publish: ports that the host reaches.
@@ -120,6 +122,7 @@ class JailSpec:
     network: str | NetworkSpec = "none"
     name: str | None = None
     hostname: str = _HOSTNAME
+    ipc: JailSpec | None = None
     devices: tuple[Device, ...] = ()
     read_only: bool = False
     publish: tuple[Publish, ...] = ()
@@ -131,7 +134,7 @@ class JailSpec:
         cls, argv: Iterable[StrPath], *, image: ImageSpec | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
         workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
         timeout: float | None = None, network: object = "none", name: str | None = None, hostname: str | None = None,
-        devices: Iterable[Device | StrPath] = (), read_only: bool = False, publish: Mapping[Inner, int | tuple[str, int]] | None = None,
+        ipc: object = None, devices: Iterable[Device | StrPath] = (), read_only: bool = False, publish: Mapping[Inner, int | tuple[str, int]] | None = None,
         activate: Iterable[int] = (), ready: Ready | None = None,
     ) -> JailSpec:
         """From what a user wrote; every value is checked.
@@ -161,6 +164,8 @@ class JailSpec:
             check.hostname(declaration, name)
             if not isinstance(network, NetworkSpec):
                 raise SpecError(declaration, f"name={name!r} is a name in no network", "Give network=nsjail_network(), or write hostname=.")
+        if not isinstance(ipc, (JailSpec, type(None))):
+            raise SpecError(declaration, f"ipc={ipc!r} is no jail", "Write what nsjail_start() returned.")
         outside = published(declaration, publish or {})
         if network == "host" and outside:
             raise SpecError(declaration, f"publish={publish!r} of a program that is in the host's own network", "Leave it out: its ports are the host's.")
@@ -189,6 +194,7 @@ class JailSpec:
             network=network,
             name=name,
             hostname=name or _HOSTNAME if hostname is None else check.hostname(declaration, hostname),
+            ipc=ipc,
             devices=tuple(
                 device if isinstance(device, Device) else Device(device)  # type: ignore[arg-type]
                 for device in check.sequence(declaration, "devices", devices, "'/dev/fuse'")
