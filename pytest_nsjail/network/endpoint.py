@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 
 from pytest_nsjail.errors import SpecError
 from pytest_nsjail.network import dial
+from pytest_nsjail.network.published import Published
 from pytest_nsjail.network.redirect import redirected
 from pytest_nsjail.spec import check
+from pytest_nsjail.spec.publish import Inner
 
 Socket = sockets.socket
 # Seconds that a connection may take, unless told.
@@ -20,10 +22,20 @@ class Endpoint:
     """What can be reached of a jail, by sockets that live in its network.
 
     :param source: where they come from.
+    :ivar published: its published ports, by what the declaration calls them (``6379``, ``"53/udp"``), with who connected to them.
     """
 
-    def __init__(self, source: dial.Source) -> None:
+    def __init__(self, source: dial.Source, published: Mapping[Inner, Published]) -> None:
         self._source = source
+        self.published = published
+
+    @property
+    def ports(self) -> Mapping[Inner, tuple[str, int]]:
+        """Where its published ports are found from the host, for clients that make their own sockets: ``redis.Redis(*jail.ports[6379])``.
+
+        Whoever connects before its server listens waits until it does.
+        """
+        return {inner: port.address for inner, port in self.published.items()}
 
     def dial(self, target: int | str, *, host: str | None = None, udp: bool = False, timeout: float | None = TIMEOUT) -> Socket:
         """Connect to a server in it.

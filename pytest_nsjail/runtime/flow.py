@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -15,12 +16,14 @@ from pytest_nsjail.errors import ProgramFailed, SpecError, Unsupported
 from pytest_nsjail.fileview import FileView, Stat
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.store import Store
-from pytest_nsjail.jail.bounds import Bounds, bound
+from pytest_nsjail.jail.bounds import bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
 from pytest_nsjail.jail.plan import Source, plan
 from pytest_nsjail.kernel import cpu
 from pytest_nsjail.kernel.hierarchy import own_hierarchy
+from pytest_nsjail.network.bound import bind
+from pytest_nsjail.network.publisher import Publication, Publisher
 from pytest_nsjail.resolve.closure import resolve
 from pytest_nsjail.resolve.entry import Closure, Content
 from pytest_nsjail.resolve.inside import ClosureView
@@ -70,6 +73,7 @@ class Runtime:
         # Not the pid alone: pytests in different pid namespaces may share their control groups.
         self._session = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._launcher = Launcher(stage, self._session)
+        self._publisher = Publisher()
         self._hierarchy = own_hierarchy()
         self._adjust, self._finished, self._echo = adjust, finished, echo
         self._numbers = itertools.count(1)
@@ -176,6 +180,7 @@ class Runtime:
         for cell in self._cells:
             cell.close()
         self._launcher.close()
+        self._publisher.close()
         self._store.prune(_KEPT)
 
     def __enter__(self) -> Runtime:
@@ -228,35 +233,41 @@ class Runtime:
     def _make(
         self, spec: JailSpec, image: Image, view: FileView, identity: Identity, sources: Mapping[str, Source], finished: Finished,
     ) -> Jail:
-        with self._lock:
-            name = str(next(self._numbers))
+        with self._lock, ExitStack() as passed, ExitStack() as undone:
             world = self._launcher.world
+            # Before anything is made, for a port may be taken.
+            publication = Publication(self._publisher, bind(spec.publish))
+            undone.callback(publication.close)
+            given = self._given(spec)
+            for fd in given.values():
+                passed.callback(os.close, fd)
             steps = plan(spec, image.rootfs.path, world, volumes.mapped(spec, sources, identity) if world.privileged else sources)
-            given = self._find(spec.ipc).ipc() if spec.ipc else {}
-            bounds: Bounds | None = None
-            doors: list[int] = []
-            handle: Handle | None = None
-            try:
-                # First the keeper, which outlives us, and then what it must remove if we are killed.
-                handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
-                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and identity.uid == 0)
-                main = command(spec, identity, bounds, echoed=self._echo is not None)
-                doors = bounds.group.doors() if bounds.group else []
-                jail = Jail(spec, main, handle, bounds, view=view, image=image, finished=finished)
-                if self._within:
-                    given["sight"] = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-                handle.run(1, main, spec.stdin, doors=doors, given=given)
-            except BaseException:
-                if handle:
-                    handle.close()
-                if bounds and bounds.group:
-                    bounds.group.remove()
-                raise
-            finally:
-                for fd in (*doors, *given.values()):
-                    os.close(fd)
+            # First the keeper, which outlives us, and then what it must remove if we are killed.
+            handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
+            undone.callback(handle.close)
+            exempt = world.initial and identity.uid == 0
+            bounds = bound(spec.limits, self._hierarchy, session=self._session, name=str(next(self._numbers)), exempt=exempt)
+            main = command(spec, identity, bounds, echoed=self._echo is not None)
+            jail = Jail(spec, main, handle, bounds, publication, view=view, image=image, finished=finished)
+            undone.callback(jail.close)
+            doors = bounds.group.doors() if bounds.group else []
+            for fd in doors:
+                passed.callback(os.close, fd)
+            # Asked for first: of a program that cannot start nothing is left that could be asked.
+            channel = handle.channel() if spec.publish else None
+            handle.run(1, main, spec.stdin, doors=doors, given=given)
+            if channel:
+                publication.start(channel)
             self._jails.add(jail)
+            undone.pop_all()
         return jail
+
+    def _given(self, spec: JailSpec) -> dict[str, int]:
+        """Descriptors from elsewhere that the steps of making a jail need."""
+        given = self._find(spec.ipc).ipc() if spec.ipc else {}
+        if self._within:
+            given["sight"] = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        return given
 
     def _find(self, spec: JailSpec) -> Jail:
         """The jail that was declared so."""

@@ -25,6 +25,7 @@ from pytest_nsjail.kernel.advice import explained
 from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.kernel.procfs import FIRST
 from pytest_nsjail.network.endpoint import Endpoint
+from pytest_nsjail.network.publisher import Publication
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
 from pytest_nsjail.resolve.walk import Walker
@@ -82,10 +83,12 @@ class Jail(Endpoint):
     """
 
     def __init__(
-        self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, *, view: FileView, image: Image, finished: Callable[[JailSpec, Result], None],
+        self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, publication: Publication, *,
+        view: FileView, image: Image, finished: Callable[[JailSpec, Result], None],
     ) -> None:
         self._sockets = Sockets(self._channel)
-        super().__init__(self._sockets)
+        super().__init__(self._sockets, publication.published)
+        self._publication = publication
         self.spec = spec
         self._main, self._handle, self._bounds = main, handle, bounds
         self._view, self._image, self._finished = view, image, finished
@@ -238,6 +241,7 @@ class Jail(Endpoint):
         with self._gathering:
             self._sockets.close()
             self._handle.close()
+            self._publication.close()
             if self._bounds.group is not None:
                 self._bounds.group.remove()
 

@@ -1,0 +1,61 @@
+"""One attempt at a server's port in the jail, from the relay: at each address that "localhost" may mean."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+from pytest_nsjail.network.dial import LOOPBACK, family_of
+from pytest_nsjail.network.loop import Loop
+from pytest_nsjail.network.supply import Supply
+
+Reached = Callable[[socket.socket | None], None]
+
+
+class Reach:
+    """A connection that is being made.
+
+    :param reached: called with the connected socket, its own, watched by nobody; or with None where nobody listens.
+    """
+
+    def __init__(self, loop: Loop, supply: Supply, port: int, reached: Reached) -> None:
+        self._loop, self._supply, self._port, self._reached = loop, supply, port, reached
+        self._left = list(LOOPBACK)
+        self._next()
+
+    def _next(self) -> None:
+        if not self._left:
+            self._reached(None)
+            return
+        address = self._left.pop(0)
+        self._supply.take(family_of(address), socket.SOCK_STREAM, lambda sock: self._connect(sock, address) if sock else self._next())
+
+    def _connect(self, sock: socket.socket, address: str) -> None:
+        to = address, self._port
+        code = sock.connect_ex(to)
+        if code == errno.EINPROGRESS:
+            # Over loopback the answer is there when the call returns; only who asks again hears it.
+            code = sock.connect_ex(to)
+        if code == errno.EALREADY:
+            # No answer: the server's queue is full, and the kernel asks again in a while.
+            self._loop.watch(sock.fileno(), lambda _: self._again(sock, address))
+            return
+        self._settle(sock, code)
+
+    def _again(self, sock: socket.socket, address: str) -> None:
+        code = sock.connect_ex((address, self._port))
+        if code != errno.EALREADY:
+            self._loop.forget(sock.fileno())
+            self._settle(sock, code)
+
+    def _settle(self, sock: socket.socket, code: int) -> None:
+        if code == errno.ECONNREFUSED:
+            self._supply.give(sock)
+            self._next()
+        elif code in (0, errno.EISCONN) and sock.getsockname()[1] != self._port:
+            self._reached(sock)
+        else:
+            # Connected to itself, where the kernel chose the very port that is asked for; or a kernel without IPv6.
+            sock.close()
+            self._next()
