@@ -21,11 +21,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_nsjail.errors import JailEnded, NsjailError, ProgramFailed, ResolveError, SetupError, SpecError, StartError, Unsupported
+    from pytest_nsjail.errors import JailEnded, NotReady, NsjailError, ProgramFailed, ResolveError, SetupError, SpecError, StartError, Unsupported
     from pytest_nsjail.image.changes import Changes
     from pytest_nsjail.jail.handle import Process
     from pytest_nsjail.jail.outcome import Usage
     from pytest_nsjail.jail.status import Denied, Exceeded, Exited, NotStarted, OutOfMemory, Signaled, Status, TimedOut
+    from pytest_nsjail.network.observed import Connection, Listener
     from pytest_nsjail.runtime.image import Image, Stage
     from pytest_nsjail.runtime.jail import Jail
     from pytest_nsjail.runtime.result import Result
@@ -37,18 +38,19 @@ if TYPE_CHECKING:
     from pytest_nsjail.spec.ready import All, Any, Exec, Http, Listening, Log, Notify, Unix
 
 __all__ = [
-    "All", "Any", "Bind", "Changes", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited", "File", "Groups", "Http",
-    "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listening", "Log", "NotStarted", "Notify", "NsjailError", "OutOfMemory", "Process",
-    "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled", "SpecError", "Stage", "StartError", "Status", "Symlink",
-    "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
+    "All", "Any", "Bind", "Changes", "Connection", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited", "File",
+    "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log", "NotReady", "NotStarted", "Notify",
+    "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled", "SpecError", "Stage",
+    "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
 ]
 
 _MODULES = {
-    "errors": ("JailEnded", "NsjailError", "ProgramFailed", "ResolveError", "SetupError", "SpecError", "StartError", "Unsupported"),
+    "errors": ("JailEnded", "NotReady", "NsjailError", "ProgramFailed", "ResolveError", "SetupError", "SpecError", "StartError", "Unsupported"),
     "image.changes": ("Changes",),
     "jail.handle": ("Process",),
     "jail.outcome": ("Usage",),
     "jail.status": ("Denied", "Exceeded", "Exited", "NotStarted", "OutOfMemory", "Signaled", "Status", "TimedOut"),
+    "network.observed": ("Connection", "Listener"),
     "runtime.image": ("Image", "Stage"),
     "runtime.jail": ("Jail",),
     "runtime.result": ("Result",),

@@ -81,6 +81,20 @@ class JailEnded(SetupError):
         self.step, self.errno, self.advice = what, None, ""
 
 
+class NotReady(NsjailError):
+    """A program that ended before it was ready, or was not ready in time.
+
+    :param what: what was waited for, and what there was instead: several lines for a person.
+    :param condition: what was waited for.
+    :param status: how it ended; None where it ran on.
+    """
+
+    def __init__(self, what: str, condition: object, status: object = None) -> None:
+        super().__init__(what)
+        self.condition = condition
+        self.status = status
+
+
 class Unsupported(NsjailError):
     """Something this host cannot give, so that it was not tried.
 

@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from pytest_nsjail.jail import processes
+from pytest_nsjail.jail.notices import Notices
 from pytest_nsjail.kernel import wire
 from pytest_nsjail.kernel.mounts import clone_mount
 
@@ -18,10 +19,12 @@ class Agent:
     A socket belongs to the network it was made in for ever (network_namespaces(7)): whoever gets it connects or listens in this jail, from anywhere.
 
     :param poll: where the channels are listened to.
+    :param notices: what the program has said of itself.
     """
 
-    def __init__(self, poll: select.poll) -> None:
+    def __init__(self, poll: select.poll, notices: Notices) -> None:
         self._poll = poll
+        self._notices = notices
         self._channels: dict[int, socket.socket] = {}
 
     def admit(self, channel: int) -> None:
@@ -84,6 +87,12 @@ class Agent:
                 fds += [os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC), clone_mount("/dev/shm")]
             case "holders":
                 return {"holders": processes.holders(set(body["inodes"]))}
+            case "file":
+                return {"file": _identity(body["path"])}
+            case "activity":
+                return processes.activity()._asdict()
+            case "notices":
+                return {"ready": self._notices.ready, "status": self._notices.status}
         return {}
 
 
@@ -92,6 +101,25 @@ def _unix(kind: int) -> socket.socket:
     # A full queue is the asker's to wait for.
     made.setblocking(False)
     return made
+
+
+def _identity(path: str) -> list[int]:
+    """Which file a path is, as the kernel numbers it: what stat(2) says of a file in an overlay may be another number."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        told = os.stat(fd)
+        device, inode = told.st_dev, told.st_ino
+        # proc_pid_fdinfo(5); the number of the inode since Linux 5.14.
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
+            numbers = {name: int(value) for name, value in (line.split(b":\t") for line in lines) if name in (b"ino", b"mnt_id")}
+        inode = numbers.get(b"ino", inode)
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            for fields in map(bytes.split, mounts):
+                if int(fields[0]) == numbers[b"mnt_id"]:
+                    device = os.makedev(*map(int, fields[2].split(b":")))
+        return [inode, device]
+    finally:
+        os.close(fd)
 
 
 def listening(port: int) -> int:

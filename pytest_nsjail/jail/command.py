@@ -23,6 +23,7 @@ class Command(NamedTuple):
     :param stdin: whether input comes along as a descriptor.
     :param activate: ports that the init listens on for it.
     :param label: behind which what it writes is repeated where pytest is read, whose descriptors come along then; empty: it is not.
+    :param notify: the abstract name of a unix socket, to which it says how it is; nothing: it does not.
     """
 
     argv: tuple[str, ...]
@@ -40,6 +41,7 @@ class Command(NamedTuple):
     stdin: bool
     activate: tuple[int, ...] = ()
     label: str = ""
+    notify: str = ""
 
     def encode(self) -> dict[str, Any]:
         """For the wire."""

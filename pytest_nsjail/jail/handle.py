@@ -137,8 +137,12 @@ class Handle:
 
     def output(self, number: int) -> tuple[bytes, bytes]:
         """What a program wrote so far to its standard output and error."""
+        return self.output_since(number, (0, 0))
+
+    def output_since(self, number: int, offsets: tuple[int, int]) -> tuple[bytes, bytes]:
+        """What a program wrote so far beyond these numbers of bytes."""
         told = self.known(number)
-        return _content(told.out), _content(told.err)
+        return _content(told.out, offsets[0]), _content(told.err, offsets[1])
 
     def written(self, number: int) -> tuple[int, int]:
         """How many bytes of each that is."""
@@ -291,8 +295,8 @@ def _file(content: bytes) -> int:
     return fd
 
 
-def _content(fd: int) -> bytes:
-    chunks, offset = [], 0
+def _content(fd: int, offset: int) -> bytes:
+    chunks = []
     while chunk := os.pread(fd, 1 << 20, offset):
         chunks.append(chunk)
         offset += len(chunk)

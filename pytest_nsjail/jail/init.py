@@ -24,6 +24,7 @@ from pytest_nsjail.jail.command import REHEARSAL, Command
 from pytest_nsjail.jail.echo import Echo
 from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
 from pytest_nsjail.jail.last_words import clear, leave, tell
+from pytest_nsjail.jail.notices import Notices
 from pytest_nsjail.jail.payload import Failed, Payload, can_wait
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
@@ -52,7 +53,8 @@ class Init:
         self._groups: list[int] = []
         self._usage = [0.0, 0.0, 0]
         self._poll = select.poll()
-        self._agent = Agent(self._poll)
+        self._notices = Notices(self._poll)
+        self._agent = Agent(self._poll, self._notices)
 
     def serve(self) -> NoReturn:
         """Until the main program's end is told, or pytest is gone."""
@@ -81,6 +83,8 @@ class Init:
                         self._begun(self._awaited, fd)
                     elif self._agent.hears(fd):
                         self._agent.answer(fd)
+                    elif fd == self._notices.fd:
+                        self._notices.hear()
                     else:
                         self._carry(fd)
                 self._reap()
@@ -194,6 +198,8 @@ class Init:
         source = rest.pop(0) if command.stdin else None
         if self._main is None:
             self._groups = rest
+        if command.notify:
+            self._notices.listen(command.notify)
         payload, failure = self._bear(number, command)
         failure = failure or payload.go()
         if failure is not None:

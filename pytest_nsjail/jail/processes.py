@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pytest_nsjail.kernel.numbers import numbers
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# The calls that wait for a time; those that may wait for descriptors too, with the place of how many these are, else -1.
+_NAPS = (("nanosleep", -1), ("clock_nanosleep", -1), ("select", 0), ("pselect6", 0), ("poll", 1), ("ppoll", 1))
 
 
 class Seen(NamedTuple):
@@ -13,6 +17,24 @@ class Seen(NamedTuple):
 
     pid: int
     argv: list[str]
+
+
+class Activity(NamedTuple):
+    """What everybody does at one moment.
+
+    :param pids: who is there.
+    :param asleep: whether nobody runs, or waits for a processor, a disk, or a time to come (nanosleep(2)).
+    :param ticks: the processor time that they have used, in clock ticks.
+    """
+
+    pids: tuple[int, ...]
+    asleep: bool
+    ticks: int
+
+    @classmethod
+    def decode(cls, encoded: dict[str, Any]) -> Activity:
+        """From the wire, where tuples became lists."""
+        return cls(tuple(encoded["pids"]), encoded["asleep"], encoded["ticks"])
 
 
 def pids() -> list[int]:
@@ -73,6 +95,23 @@ def holders(inodes: set[int]) -> dict[int, list[int]]:
     return found
 
 
+def activity() -> Activity:
+    """What everybody does now, thread by thread."""
+    there, asleep, ticks = [], True, 0
+    for pid in pids():
+        there.append(pid)
+        fields = _stat(pid)
+        ticks += int(fields[11]) + int(fields[12]) if fields else 0
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            task = f"{pid}/task/{thread}"
+            asleep = asleep and _state(task) in ("S", "Z", "X", "") and not _naps(task)
+    return Activity(tuple(there), asleep, ticks)
+
+
 def session(leader: int) -> list[int]:
     """The processes of one session, its leader's children and theirs as long as they stay in it."""
     return [pid for pid in pids() if pid == leader or _field(pid, 3) == leader]
@@ -114,7 +153,19 @@ def proportional_memory() -> int:
     return total
 
 
-def _stat(pid: int) -> list[bytes]:
+def _naps(task: str) -> bool:
+    """Whether a thread waits for nothing but a time: in nanosleep(2), or in select(2) or poll(2) of no descriptor. No, where that is not told."""
+    try:
+        with open(f"/proc/{task}/syscall", "rb") as file:
+            call, *arguments = file.read().split()
+        # proc_pid_syscall(5): "running", or the number and six arguments.
+        known, made = numbers(), int(call)
+        return any(known.get(name) == made and (place < 0 or int(arguments[place], 16) == 0) for name, place in _NAPS)
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _stat(pid: int | str) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The second field, a name in parentheses, can hold spaces and parentheses itself.
@@ -123,7 +174,7 @@ def _stat(pid: int) -> list[bytes]:
         return []
 
 
-def _state(pid: int) -> str:
+def _state(pid: int | str) -> str:
     fields = _stat(pid)
     return fields[0].decode() if fields else ""
 

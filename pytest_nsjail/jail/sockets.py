@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytest_nsjail.errors import JailEnded
+from pytest_nsjail.jail.processes import Activity
 from pytest_nsjail.kernel import wire
 
 
@@ -69,6 +70,30 @@ class Sockets:
         """
         found = self._ask({"do": "holders", "inodes": list(inodes)}).body["holders"]
         return {int(inode): tuple(pids) for inode, pids in found.items()}
+
+    def file(self, path: str) -> tuple[int, int]:
+        """Which file a path in the jail's root is, as sock_diag(7) tells it: the inode's number and the device's.
+
+        :raises OSError: as open(2).
+        :raises JailEnded: where the jail has ended.
+        """
+        inode, device = self._ask({"do": "file", "path": path}).body["file"]
+        return inode, device
+
+    def activity(self) -> Activity:
+        """What everybody in the jail does at this moment.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        return Activity.decode(self._ask({"do": "activity"}).body)
+
+    def notices(self) -> tuple[bool, str]:
+        """What the program has said of itself by sd_notify(3): whether it is ready, and its last ``STATUS=``.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        said = self._ask({"do": "notices"}).body
+        return said["ready"], said["status"]
 
     def close(self) -> None:
         """Ask no more."""

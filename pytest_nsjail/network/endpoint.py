@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket as sockets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 
-from pytest_nsjail.errors import SpecError
-from pytest_nsjail.network import dial
+from pytest_nsjail.errors import JailEnded, SpecError
+from pytest_nsjail.network import dial, observed
+from pytest_nsjail.network.observed import Connection, Listener, Process
 from pytest_nsjail.network.published import Published
 from pytest_nsjail.network.redirect import redirected
 from pytest_nsjail.spec import check
@@ -84,6 +85,34 @@ class Endpoint:
     def url(self, port: int, path: str = "/", scheme: str = "http") -> str:
         """A URL of a server in it, for code that runs in it, or within :meth:`sockets`."""
         return f"{scheme}://127.0.0.1:{check.port('url()', 'it', port)}{path}"
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who listens in it, TCP, UDP and unix sockets: at what address, and which process. None once it has ended.
+
+        :raises Unsupported: where this kernel cannot tell (sock_diag(7)).
+        """
+        try:
+            with observed.ask(self._source) as diag:
+                return observed.listeners(diag, self._holders, shared=self._shared)
+        except JailEnded:
+            return ()
+
+    def connections(self) -> tuple[Connection, ...]:
+        """Who is connected in it, and to what, likewise; those that one end has closed and the other has not are among them."""
+        try:
+            with observed.ask(self._source) as diag:
+                return observed.connections(diag, self._holders, shared=self._shared)
+        except JailEnded:
+            return ()
+
+    @property
+    def _shared(self) -> bool:
+        """Whether its network is others' as well."""
+        return False
+
+    def _holders(self, inodes: Iterable[int]) -> Mapping[int, Process]:
+        """Who in it has which socket."""
+        return {}
 
     def _names(self) -> Mapping[str, tuple[str, ...]]:
         """Host names that mean something in it."""

@@ -7,12 +7,12 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from pytest_nsjail.errors import ProgramFailed, SpecError, Unsupported
+from pytest_nsjail.errors import ProgramFailed, SetupError, SpecError, Unsupported
 from pytest_nsjail.fileview import FileView, Stat
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.image.store import Store
@@ -120,6 +120,10 @@ class Runtime:
         :raises Unsupported: for what this host cannot give.
         :raises ProgramFailed: with ``check``.
         """
+        if options.get("ready") is not None:
+            argv = list(argv)
+            instead = "Leave it out, or start the program: nsjail_start(..., ready=...)."
+            raise SpecError(f"nsjail_run({argv!r})", f"ready={options['ready']!r} of a program that is waited for until its end", instead)
         jail = self._start(argv, image, options)
         try:
             result = jail.wait()
@@ -131,9 +135,23 @@ class Runtime:
         return result
 
     def start(self, argv: Iterable[StrPath], *, image: Image | None = None, **options: Unpack[Options]) -> Jail:
-        """Start a program in a jail and return when it is ready; as :meth:`run` otherwise. Whoever asks for it stops it."""
+        """Start a program in a jail and return when it is ready; as :meth:`run` otherwise. Whoever asks for it stops it.
+
+        :raises NotReady: where it ended before it was ready, or was not ready in time; it is stopped then.
+        """
         jail = self._start(argv, image, options)
         self._launcher.ahead()
+        if jail.spec.ready is not None:
+            try:
+                jail.until(jail.spec.ready)
+            except Exception:
+                # What it has said until now is shown with the test that wanted it.
+                with suppress(SetupError):
+                    jail.stop()
+                raise
+            except BaseException:
+                jail.close()
+                raise
         return jail
 
     def cell(self, spec: IsolatedSpec, *, project: str, writable: Iterable[str]) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import secrets
 import signal as signals
 import socket
 import threading
@@ -25,17 +26,23 @@ from pytest_nsjail.kernel.advice import explained
 from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.kernel.procfs import FIRST
 from pytest_nsjail.network.endpoint import Endpoint
+from pytest_nsjail.network.observed import NOTIFY
 from pytest_nsjail.network.publisher import Publication
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
 from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.runtime import volumes
+from pytest_nsjail.runtime.execution import Execution
 from pytest_nsjail.runtime.image import Image
+from pytest_nsjail.runtime.ready import wait
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, identify, programs
+from pytest_nsjail.runtime.watch import Subject
+from pytest_nsjail.spec import ready
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.mount import Bind
+from pytest_nsjail.spec.ready import Ready, notified
 
 # Between SIGTERM and SIGKILL, in seconds.
 GRACE = 1.0
@@ -53,10 +60,15 @@ def command(spec: JailSpec, identity: Identity, bounds: Bounds, *, echoed: bool)
 
     :param echoed: whether what it writes is repeated where pytest is read.
     """
+    notify = ""
     env = spec.environment()
     if spec.activate:
         # sd_listen_fds(3); the program is process 2.
         env |= {"LISTEN_PID": str(FIRST), "LISTEN_FDS": str(len(spec.activate)), "LISTEN_FDNAMES": ":".join(map(str, spec.activate))}
+    if notified(spec.ready):
+        # No file, which would be one of the program's; in the host's own network names are everybody's.
+        notify = f"{NOTIFY}{f'-{secrets.token_hex(8)}' if spec.network == 'host' else ''}"
+        env |= {"NOTIFY_SOCKET": f"@{notify}"}
     return Command(
         argv=spec.command(),
         programs=programs(spec.command()[0], env),
@@ -73,6 +85,7 @@ def command(spec: JailSpec, identity: Identity, bounds: Bounds, *, echoed: bool)
         stdin=spec.stdin is not None,
         activate=spec.activate,
         label=spec.label() if echoed else "",
+        notify=notify,
     )
 
 
@@ -176,17 +189,25 @@ class Jail(Endpoint):
         if self._result is not None:
             raise JailEnded(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
-        number = next(self._numbers)
-        identity = identify(spec.account(), self._view, self._main.idmap, self._main.idmap)
-        self._handle.run(number, command(spec, identity, self._bounds, echoed=bool(self._main.label)), spec.stdin)
-        told = self._handle.ended(number)
-        with self._gathering:
-            result = self._gather(spec, number, told)
-            self._handle.forget(number)
+        result = self._execute(spec).result()
         self._finished(spec, result)
         if check and not result.ok:
             raise ProgramFailed(result.report())
         return result
+
+    def until(self, condition: Ready) -> None:
+        """Wait until a condition is true, as ``ready=`` does at the start: ``jail.until(Log("checkpoint complete"))``.
+
+        :param condition: a function of the jail has 30 s.
+        :raises NotReady: where its main program ended before, or the condition's time is over; the jail runs on then.
+        :raises SpecError: for what is no condition, and for ``Notify()`` where the program was started without.
+        :raises Unsupported: where this kernel cannot tell who listens (sock_diag(7)).
+        """
+        subject = Subject(
+            self, self._sockets, starting=condition is self.spec.ready, shared=self._shared, notified=bool(self._main.notify), output=self._output_since,
+            execute=lambda argv, seconds: self._execute(self.spec.entering(argv, timeout=seconds)),
+        )
+        wait(subject, ready.condition(f"until({condition!r})", condition), self._has_ended)
 
     def signal(self, signal: int = signals.SIGTERM) -> None:
         """Send its main program a signal; one that has ended is left alone.
@@ -259,6 +280,32 @@ class Jail(Endpoint):
 
     def __repr__(self) -> str:
         return f"<Jail {list(self.spec.command())!r}: {self._result.status if self._result else 'running'}>"
+
+    @property
+    def _shared(self) -> bool:
+        return self.spec.network == "host"
+
+    def _holders(self, inodes: Iterable[int]) -> Mapping[int, Process]:
+        held = self._sockets.holders(inodes)
+        there = {process.pid: process for process in self.processes()} if held else {}
+        return {inode: process for inode, pids in held.items() if (process := next((there[pid] for pid in sorted(pids) if pid in there), None))}
+
+    def _output_since(self, offsets: tuple[int, int]) -> tuple[bytes, bytes]:
+        with self._gathering:
+            if self._result is None:
+                return self._handle.output_since(_MAIN, offsets)
+            return self._result.stdout_bytes[offsets[0] :], self._result.stderr_bytes[offsets[1] :]
+
+    def _execute(self, spec: JailSpec) -> Execution:
+        number = next(self._numbers)
+        identity = identify(spec.account(), self._view, self._main.idmap, self._main.idmap)
+        self._handle.run(number, command(spec, identity, self._bounds, echoed=bool(self._main.label)), spec.stdin)
+
+        def gather(told: Told) -> Result:
+            with self._gathering:
+                return self._gather(spec, number, told)
+
+        return Execution(self._handle, number, gather)
 
     def _channel(self) -> socket.socket:
         if self._result is not None:

@@ -10,7 +10,7 @@ from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.outcome import Usage
 from pytest_nsjail.jail.status import Exceeded, Exited, NotStarted, OutOfMemory, Signaled, Status, TimedOut
 
-_TAIL_LINES = 12
+TAIL_LINES = 12
 _BRIEF = 60
 
 
@@ -97,7 +97,7 @@ class Result:
         lines += [f"limit reached: {one}" for one in self.exceeded]
         lines += [f"left over: pid {process.pid} {shlex.join(process.argv)}" for process in self.leftovers]
         out, err = self.stdout_bytes[since[0] :], self.stderr_bytes[since[1] :]
-        lines += tails(out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"), _TAIL_LINES)
+        lines += tails(out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"), TAIL_LINES)
         return "\n".join(lines).encode(errors="replace").decode()
 
     def __repr__(self) -> str:

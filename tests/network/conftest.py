@@ -16,6 +16,11 @@ from pytest_nsjail.spec.dependency import Elf, Text, Tree, Users
 PYTHON = "/usr/bin/python3"
 
 
+def library() -> Tree:
+    """The standard library of Debian's Python."""
+    return Tree(f"/usr/lib/{Path(PYTHON).resolve().name}", exclude=("test", "__pycache__"))
+
+
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     with Runtime(str(tmp_path_factory.mktemp("store"))) as one:
@@ -25,9 +30,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 @pytest.fixture(scope="session")
 def box(runtime: Runtime) -> Image:
     """Debian's Python with its standard library, and a user."""
-    library = Path(PYTHON).resolve().name  # python3.11
     return runtime.image(
-        Elf(PYTHON, to="/bin/python"), Tree(f"/usr/lib/{library}", exclude=("test", "__pycache__")), Users(nodeuser=500),
+        Elf(PYTHON, to="/bin/python"), library(), Users(nodeuser=500),
         Text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"), env={"PATH": "/bin", "PYTHONDONTWRITEBYTECODE": "1"}, name="box",
     )
 
