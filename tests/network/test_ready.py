@@ -106,7 +106,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
 @pytest.mark.parametrize("condition", [
     Listening(80), Http(80), Log("never"), Notify(), Unix("/tmp/s"), Exec(["python", "-c", "raise SystemExit(1)"]), All(Listening(80), Log("x")),
     Any(Listening(80), Exec(["python", "-c", LONG])), lambda jail: False,
-], ids=repr)
+], ids=lambda condition: type(condition).__name__)
 def test_a_program_that_dies_before_it_is_ready_ends_the_wait_at_once(start: Started, condition: Ready):
     began = time.monotonic()
     error = start.not_ready("import time; print('beginning'); time.sleep(0.3); 1 / 0", condition)
