@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import select
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.notices import Notices
-from pytest_nsjail.kernel import wire
+from pytest_nsjail.jail.perform import Site
+from pytest_nsjail.kernel import rtnetlink, wire
 from pytest_nsjail.kernel.mounts import clone_mount
+
+if TYPE_CHECKING:
+    from pytest_nsjail.jail.emulator import Emulator
 
 
 class Agent:
@@ -19,12 +24,13 @@ class Agent:
     A socket belongs to the network it was made in for ever (network_namespaces(7)): whoever gets it connects or listens in this jail, from anywhere.
 
     :param poll: where the channels are listened to.
+    :param site: where the jail was put together.
     :param notices: what the program has said of itself.
     """
 
-    def __init__(self, poll: select.poll, notices: Notices) -> None:
-        self._poll = poll
-        self._notices = notices
+    def __init__(self, poll: select.poll, site: Site, notices: Notices) -> None:
+        self._poll, self._site, self._notices = poll, site, notices
+        self._emulator: Emulator | None = None
         self._channels: dict[int, socket.socket] = {}
 
     def admit(self, channel: int) -> None:
@@ -33,11 +39,15 @@ class Agent:
         self._poll.register(channel, select.POLLIN)
 
     def hears(self, fd: int) -> bool:
-        """Whether a descriptor is one of the channels."""
-        return fd in self._channels
+        """Whether a descriptor is one of the channels, or of the emulator's."""
+        return fd in self._channels or (self._emulator is not None and self._emulator.hears(fd))
 
     def answer(self, channel: int) -> None:
-        """Answer one question, or let go of who has gone."""
+        """Answer one question, or let go of who has gone; carry what the emulator was sent."""
+        if channel not in self._channels:
+            assert self._emulator is not None
+            self._emulator.carry(channel)
+            return
         sock = self._channels[channel]
         try:
             asked = wire.receive(sock)
@@ -53,16 +63,17 @@ class Agent:
     def _reply(self, sock: socket.socket, asked: wire.Received) -> None:
         fds: list[int] = []
         try:
-            body = self._do(asked.body, fds)
+            body = self._do(asked, fds)
         except OSError as error:
             body = {"errno": error.errno or 0}
         try:
             wire.send(sock, body, fds)
         finally:
-            for fd in fds:
+            for fd in (*fds, *asked.fds):
                 os.close(fd)
 
-    def _do(self, body: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def _do(self, asked: wire.Received, fds: list[int]) -> dict[str, Any]:
+        body = asked.body
         match body["do"]:
             case "socket":
                 fds.append(socket.socket(*body["kind"]).detach())
@@ -85,6 +96,14 @@ class Agent:
                 fds.append(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
             case "ipc":
                 fds += [os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC), clone_mount("/dev/shm")]
+            case "configure":
+                # By the one who may: neither the program nor an isolated test has any power over this network.
+                packet = base64.b64decode(body["packet"])
+                return {"refused": rtnetlink.perform(rtnetlink.in_namespace(packet, *asked.fds) if asked.fds else packet)}
+            case "hosts":
+                self._site.hosts.write(body["text"], self._site.staged)
+            case "emulate":
+                self._emulate(body)
             case "holders":
                 return {"holders": processes.holders(set(body["inodes"]))}
             case "file":
@@ -94,6 +113,17 @@ class Agent:
             case "notices":
                 return {"ready": self._notices.ready, "status": self._notices.status}
         return {}
+
+    def _emulate(self, body: dict[str, Any]) -> None:
+        if self._emulator is None:
+            # Nobody's root was changed to where it would not be found: it is asked of inits alone that have no program.
+            from pytest_nsjail.jail.emulator import Emulator
+
+            self._emulator = Emulator(self._poll)
+        if body["treatment"] is None:
+            self._emulator.release(body["number"])
+        else:
+            self._emulator.treat(body["number"], body["ends"], body["treatment"])
 
 
 def _unix(kind: int) -> socket.socket:

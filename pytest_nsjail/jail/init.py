@@ -54,7 +54,7 @@ class Init:
         self._usage = [0.0, 0.0, 0]
         self._poll = select.poll()
         self._notices = Notices(self._poll)
-        self._agent = Agent(self._poll, self._notices)
+        self._agent = Agent(self._poll, self._site, self._notices)
 
     def serve(self) -> NoReturn:
         """Until the main program's end is told, or pytest is gone."""

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from pytest_nsjail.jail.hosts import Hosts
 from pytest_nsjail.jail.layer import Layer
 from pytest_nsjail.jail.payload import user_namespace
 from pytest_nsjail.jail.steps import (
@@ -19,6 +20,7 @@ from pytest_nsjail.jail.steps import (
     Hostname,
     HostRoot,
     Loopback,
+    MountHosts,
     MountTmpfs,
     Overlay,
     Pivot,
@@ -80,6 +82,7 @@ class Site:
     :ivar layers: what is written to, the root's own first.
     :ivar bounded: where a tmpfs with a declared size lies.
     :ivar proc: where the jail's own ``/proc`` is at this moment.
+    :ivar hosts: the names it knows, where it is in a network of several.
     :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
     :ivar given: descriptors from elsewhere, for the steps that need them: ``sight``, of the mount namespace that binds are taken from, where it is not the one
         that this was forked in; ``ipc`` and ``shm``, of another jail's.
@@ -93,6 +96,7 @@ class Site:
         self.layers: list[Layer] = []
         self.sysctls = -1
         self.proc = ""
+        self.hosts = Hosts()
         self.bounded: list[str] = []
         self.given: dict[str, int] = {}
         self.moved = False
@@ -177,6 +181,10 @@ class Site:
                 self._onto(target, directory=True, moved=made_at)
                 if size:
                     self.bounded.append(target)
+            case MountHosts(target):
+                fd = clone_mount(f"{self.stage}/{self.hosts.make(self.staged)}")
+                restrict_mount(fd, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, path=target)
+                self._onto(target, directory=False, attached=fd)
             case BindDevice(path):
                 fd = _device(path)
                 self._onto(path, directory=False, attached=fd)

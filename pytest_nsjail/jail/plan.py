@@ -14,6 +14,7 @@ from pytest_nsjail.jail.steps import (
     Hostname,
     HostRoot,
     Loopback,
+    MountHosts,
     MountTmpfs,
     Overlay,
     Pivot,
@@ -30,6 +31,7 @@ from pytest_nsjail.jail.steps import (
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.mount import Bind, Tmpfs
+from pytest_nsjail.spec.network import NetworkSpec
 
 
 class World(NamedTuple):
@@ -77,6 +79,7 @@ class Surroundings(NamedTuple):
     mounted: tuple[str, ...] = ()
 
 
+_HOSTS = "/etc/hosts"
 # Where a test finds its home directory, and what belongs to it (XDG Base Directory Specification 0.8).
 _HOME = "home"
 _XDG = {"XDG_CONFIG_HOME": ".config", "XDG_CACHE_HOME": ".cache", "XDG_DATA_HOME": ".local/share", "XDG_STATE_HOME": ".local/state"}
@@ -155,6 +158,9 @@ def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, Source
             case Tmpfs():
                 size = mount.size if isinstance(mount.size, int) else None
                 steps.append(MountTmpfs(str(mount.target), size, 0o1777 if mount.target in ("/tmp", "/var/tmp", "/dev/shm") else 0o755))
+    if isinstance(spec.network, NetworkSpec) and not any(mount.target == _HOSTS for mount in spec.mounts):
+        # After an /etc of the user's, and not in place of a file of his.
+        steps.append(MountHosts(_HOSTS))
     steps += [BindDevice(str(device.path)) for device in spec.devices]
     if spec.read_only:
         steps.append(ReadOnlyRoot())

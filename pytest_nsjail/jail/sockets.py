@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pytest_nsjail.errors import JailEnded
@@ -63,6 +64,34 @@ class Sockets:
         """
         return dict(zip(("ipc", "shm"), self._ask({"do": "ipc"}).fds, strict=True))
 
+    def configure(self, packet: bytes, namespace: int | None = None) -> list[tuple[int, int]]:
+        """Have changes made to the network, see :func:`pytest_nsjail.kernel.rtnetlink.perform`.
+
+        :param namespace: a descriptor of another one, for a packet that means it.
+        :return: the changes that were refused: number and errno.
+        :raises JailEnded: where the jail has ended.
+        """
+        fds = [] if namespace is None else [namespace]
+        said = self._ask({"do": "configure", "packet": base64.b64encode(packet).decode()}, fds)
+        return [(number, error) for number, error in said.body["refused"]]
+
+    def hosts(self, text: str) -> None:
+        """Put names into the jail's ``/etc/hosts``, in place of those there.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        self._ask({"do": "hosts", "text": text})
+
+    def emulate(self, number: int, ends: tuple[str, str], treatment: tuple[float, float, float, int] | None) -> None:
+        """Let frames pass between two interfaces, see :mod:`pytest_nsjail.jail.emulator`; only in a jail without a program.
+
+        :param number: what the link is known by.
+        :param treatment: delay, jitter, loss and seed; None: they pass no more.
+        :raises OSError: where there are no such interfaces.
+        :raises JailEnded: where the jail has ended.
+        """
+        self._ask({"do": "emulate", "number": number, "ends": ends, "treatment": treatment})
+
     def holders(self, inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
         """Who has which socket, by inode number: pids inside the jail.
 
@@ -107,12 +136,12 @@ class Sockets:
         made.setblocking(True)
         return made
 
-    def _ask(self, body: dict[str, Any]) -> wire.Received:
+    def _ask(self, body: dict[str, Any], fds: Sequence[int] = ()) -> wire.Received:
         with self._lock:
             if self._channel is None:
                 self._channel = self._open()
             try:
-                wire.send(self._channel, body)
+                wire.send(self._channel, body, fds)
                 said = wire.receive(self._channel)
             except BrokenPipeError:
                 said = None

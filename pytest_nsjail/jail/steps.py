@@ -124,6 +124,12 @@ class MountTmpfs(NamedTuple):
     mode: int
 
 
+class MountHosts(NamedTuple):
+    """The names of who is in the jail's network, read-only: a file that changes as they come and go."""
+
+    target: str
+
+
 class BindDevice(NamedTuple):
     """A device of the host under its own path."""
 
@@ -146,14 +152,14 @@ class Hostname(NamedTuple):
 
 Step = (
     Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | ShareIpc | Furnish | BindPath | MountTmpfs
-    | BindDevice | ReadOnlyRoot | Pivot | Hostname
+    | MountHosts | BindDevice | ReadOnlyRoot | Pivot | Hostname
 )
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
-        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, ShareIpc, Furnish, BindPath, MountTmpfs, BindDevice,
-        ReadOnlyRoot, Pivot, Hostname,
+        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, ShareIpc, Furnish, BindPath, MountTmpfs, MountHosts,
+        BindDevice, ReadOnlyRoot, Pivot, Hostname,
     )
 }
 
@@ -192,6 +198,8 @@ def describe(step: Step) -> str:
             return f"a {'writable' if writable else 'read-only'} bind{', id-mapped,' if ids else ''} of {source} on {target}"
         case MountTmpfs(target, size, _):
             return f"a tmpfs on {target}{f' of {size} bytes' if size else ''}"
+        case MountHosts(target):
+            return f"the names of the network on {target}"
         case BindDevice(path):
             return f"the device {path}"
         case ReadOnlyRoot():

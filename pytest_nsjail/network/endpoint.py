@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket as sockets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from pytest_nsjail.errors import JailEnded, SpecError
 from pytest_nsjail.network import dial, observed
@@ -13,6 +14,9 @@ from pytest_nsjail.network.published import Published
 from pytest_nsjail.network.redirect import redirected
 from pytest_nsjail.spec import check
 from pytest_nsjail.spec.publish import Inner
+
+if TYPE_CHECKING:
+    from pytest_nsjail.network.member import Addresses, Member
 
 Socket = sockets.socket
 # Seconds that a connection may take, unless told.
@@ -29,6 +33,7 @@ class Endpoint:
     def __init__(self, source: dial.Source, published: Mapping[Inner, Published]) -> None:
         self._source = source
         self.published = published
+        self._member: Member | None = None
 
     @property
     def ports(self) -> Mapping[Inner, tuple[str, int]]:
@@ -37,6 +42,21 @@ class Endpoint:
         Whoever connects before its server listens waits until it does.
         """
         return {inner: port.address for inner, port in self.published.items()}
+
+    @property
+    def addresses(self) -> Addresses:
+        """What the others in its network reach it by.
+
+        :raises SpecError: where it is in none.
+        """
+        if self._member is None:
+            raise SpecError(f"the address of {self!r}", "it is in a network of its own", "Start it with network=nsjail_network().")
+        return self._member.addresses
+
+    @property
+    def address(self) -> str:
+        """The same for IPv4 alone, in figures."""
+        return self.addresses.v4
 
     def dial(self, target: int | str, *, host: str | None = None, udp: bool = False, timeout: float | None = TIMEOUT) -> Socket:
         """Connect to a server in it.
@@ -116,7 +136,7 @@ class Endpoint:
 
     def _names(self) -> Mapping[str, tuple[str, ...]]:
         """Host names that mean something in it."""
-        return {}
+        return self._member.network.names() if self._member else {}
 
     def _target(self, method: str, target: object) -> int | str:
         if not isinstance(target, str):

@@ -23,6 +23,7 @@ from pytest_nsjail.jail.plan import Source, plan
 from pytest_nsjail.kernel import cpu
 from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.network.bound import bind
+from pytest_nsjail.network.network import Network
 from pytest_nsjail.network.publisher import Publication, Publisher
 from pytest_nsjail.resolve.closure import resolve
 from pytest_nsjail.resolve.entry import Closure, Content
@@ -34,6 +35,7 @@ from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.isolation import Isolations
 from pytest_nsjail.runtime.jail import Jail, command
+from pytest_nsjail.runtime.networks import Networks
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, check_program, check_sources, identify, root_view
 from pytest_nsjail.spec.check import StrPath
@@ -80,6 +82,7 @@ class Runtime:
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
         self._cells: list[Cell] = []
         self._jails: WeakSet[Jail] = WeakSet()
+        self._networks = Networks(self._launcher)
         self._isolations = Isolations(self._launcher.world, self._launcher.ids, lambda spec: self._build(spec)[0])
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
@@ -154,6 +157,17 @@ class Runtime:
                 raise
         return jail
 
+    def network(self, name: str | None = None) -> Network:
+        """A switch for several jails. Whoever asks for it closes it.
+
+        :param name: unlike any other's of this session; None: one by its number.
+        :raises SpecError: for a name that another one has, or that is none.
+        :raises SetupError: where the kernel makes no switch.
+        """
+        network = self._networks.make(name)
+        self._launcher.ahead()
+        return network
+
     def cell(self, spec: IsolatedSpec, *, project: str, writable: Iterable[str]) -> Cell:
         """A jail for a process that is forked from this one.
 
@@ -197,6 +211,7 @@ class Runtime:
         # A child of ours that nobody waited for would keep its jail, and that the zygote, for ever.
         for cell in self._cells:
             cell.close()
+        self._networks.close()
         self._launcher.close()
         self._publisher.close()
         self._store.prune(_KEPT)
@@ -210,6 +225,8 @@ class Runtime:
     def _start(self, argv: Iterable[StrPath], image: Image | None, options: Options) -> Jail:
         if isinstance(other := options.get("ipc"), Jail):
             options = {**options, "ipc": other.spec}
+        if isinstance(network := options.get("network"), Network):
+            options = {**options, "network": self._networks.declared(network)}
         spec = self._adjust(JailSpec.declared(argv, image=image.spec if image else None, **options))
         sources = check_sources(spec)
         if spec.image is None:
@@ -260,14 +277,20 @@ class Runtime:
             for fd in given.values():
                 passed.callback(os.close, fd)
             steps = plan(spec, image.rootfs.path, world, volumes.mapped(spec, sources, identity) if world.privileged else sources)
+            network = self._networks.find(spec.network)
             # First the keeper, which outlives us, and then what it must remove if we are killed.
             handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
             undone.callback(handle.close)
             exempt = world.initial and identity.uid == 0
             bounds = bound(spec.limits, self._hierarchy, session=self._session, name=str(next(self._numbers)), exempt=exempt)
+            if bounds.group:
+                undone.callback(bounds.group.remove)
+                undone.callback(handle.close)
             main = command(spec, identity, bounds, echoed=self._echo is not None)
             jail = Jail(spec, main, handle, bounds, publication, view=view, image=image, finished=finished)
             undone.callback(jail.close)
+            if network is not None:
+                jail.join(network)
             doors = bounds.group.doors() if bounds.group else []
             for fd in doors:
                 passed.callback(os.close, fd)

@@ -26,6 +26,7 @@ from pytest_nsjail.kernel.advice import explained
 from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.kernel.procfs import FIRST
 from pytest_nsjail.network.endpoint import Endpoint
+from pytest_nsjail.network.network import Network
 from pytest_nsjail.network.observed import NOTIFY
 from pytest_nsjail.network.publisher import Publication
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
@@ -109,6 +110,15 @@ class Jail(Endpoint):
         self._result: Result | None = None
         # Held while a result is read from what close() gives back, so that who finds the jail closed finds the result as well.
         self._gathering = threading.RLock()
+
+    def join(self, network: Network) -> None:
+        """Give it its place in a network, before its program starts; the runtime does."""
+        self._member = network.join(self, self._sockets, name=self.spec.name, hostname=self.spec.hostname)
+
+    @property
+    def name(self) -> str | None:
+        """What the others in its network call it; None where it is in none."""
+        return self._member.name if self._member else None
 
     @property
     def host_pid(self) -> int:
@@ -260,6 +270,8 @@ class Jail(Endpoint):
     def close(self) -> None:
         """End it at once, without a word to anybody in it."""
         with self._gathering:
+            if self._member is not None:
+                self._member.network.leave(self._member)
             self._sockets.close()
             self._handle.close()
             self._publication.close()

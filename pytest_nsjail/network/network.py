@@ -1,0 +1,275 @@
+"""Several jails on one switch, and what a test does to them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple
+
+from pytest_nsjail.errors import SetupError, SpecError
+from pytest_nsjail.network.endpoint import Endpoint
+from pytest_nsjail.network.member import MOST, Addresses, Member, Place
+from pytest_nsjail.network.switch import Switch
+from pytest_nsjail.spec.network import NetworkSpec, Shape
+
+_LOCALHOST = ("127.0.0.1", "::1")
+# A jail, or its name.
+Named = Endpoint | str
+
+
+class Fault(NamedTuple):
+    """What was done to a network.
+
+    :param moment: in seconds since the network was made.
+    :param what: in words.
+    """
+
+    moment: float
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.moment:8.3f} s: {self.what}"
+
+
+class Network:
+    """A switch that jails are started on: ``nsjail_start(..., network=net, name="db")``. They reach each other, by name, and nothing else.
+
+    Each sees the names of all others, as ``db`` and ``db.net1``, for IPv4 and IPv6 and in this order, in its ``/etc/hosts``; who joins under a name
+    that another one had before has that one's addresses. What is done to a network lies outside of its jails, and no program in them can undo it.
+
+    :param spec: its declaration.
+    :param place: an init without a program, in a network namespace of its own.
+    :param end: ends that init.
+    :raises SetupError: where the kernel makes no switch.
+    """
+
+    def __init__(self, spec: NetworkSpec, place: Place, end: Callable[[], None]) -> None:
+        self.spec = spec
+        self._end = end
+        self._switch = Switch(place)
+        self._began = time.monotonic()
+        self._members: dict[str, Member] = {}
+        self._hosts: dict[str, int] = {}
+        self._joined = 0
+        # Where each jail's link is, by the number of the bridge; and where that of the next one will be.
+        self._bridges: dict[Member, int] = {}
+        self._count, self._open = 1, 0
+        self._log: list[Fault] = []
+        self._lock = threading.RLock()
+        self.closed = False
+
+    # Who is in it
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.spec.name
+
+    @property
+    def members(self) -> Mapping[str, Endpoint]:
+        """The jails in it by their names, in the order in which they joined."""
+        with self._lock:
+            return MappingProxyType({name: member.endpoint for name, member in self._members.items()})
+
+    @property
+    def addresses(self) -> Mapping[str, Addresses]:
+        """What each is reached by: ``net.addresses["db"].v4``."""
+        with self._lock:
+            return MappingProxyType({name: member.addresses for name, member in self._members.items()})
+
+    @property
+    def log(self) -> tuple[Fault, ...]:
+        """What was done to it, in order."""
+        return tuple(self._log)
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Every host name that means something in it, and the addresses."""
+        with self._lock:
+            return {called: tuple(member.addresses) for member in self._members.values() for called in self._called(member)}
+
+    def join(self, endpoint: Endpoint, place: Place, *, name: str | None, hostname: str) -> Member:
+        """Put a jail on the switch, before its program starts; :meth:`leave` it again.
+
+        :param name: unlike any other's; None: one by its number.
+        :param hostname: the jail's own name for itself.
+        :raises SpecError: for a name that another one has, and where the network is closed.
+        :raises SetupError: where the kernel gives it no link.
+        """
+        with self._lock:
+            self._alive(f"nsjail_start(..., network={self.name!r})")
+            self._joined += 1
+            called = name or f"jail{self._joined}"
+            self._free(called)
+            host = self._hosts.setdefault(called.lower(), len(self._hosts) + 1)
+            if host > MOST:
+                raise SetupError(f"an address in the network {self.name}: all {MOST} are given")
+            member = Member(self, called, self._joined, host, hostname, endpoint, place)
+            self._switch.plug(member, self._open)
+            self._members[called], self._bridges[member] = member, self._open
+            self._tell()
+            return member
+
+    def leave(self, member: Member) -> None:
+        """A jail that ends: its name is free, and means nothing any more."""
+        with self._lock:
+            if self._members.get(member.name) is not member:
+                return
+            del self._members[member.name], self._bridges[member]
+            try:
+                self._switch.unplug(member)
+                self._tell()
+            except SetupError:
+                pass  # the switch is gone, and everybody's link with it
+
+    def close(self) -> None:
+        """End it; jails that are still in it have no link any more."""
+        with self._lock:
+            if not self.closed:
+                self.closed = True
+                self._members.clear()
+                self._end()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Network {self.name!r}: {'closed' if self.closed else ', '.join(self._members) or 'nobody in it'}>"
+
+    # What is done to it
+
+    def partition(self, *groups: Iterable[Named] | Named) -> None:
+        """Let jails reach those of their own group alone: ``net.partition({a}, {b, c})``.
+
+        Those that no group names are a group of their own, and so are those that join from now on, with them. It replaces a partition that there was. No
+        jail notices but by what does not arrive: connections stay, and go on after :meth:`heal`.
+
+        :param groups: jails, or their names.
+        :raises SpecError: for a jail that is not in this network, or in two groups.
+        """
+        with self._lock:
+            declaration = f"partition() of the network {self.name!r}"
+            self._alive(declaration)
+            chosen = [[self._member(declaration, one) for one in ([group] if isinstance(group, (Endpoint, str)) else group)] for group in groups]
+            twice = [member.name for member, times in Counter(member for group in chosen for member in group).items() if times > 1]
+            if twice:
+                raise SpecError(declaration, f"{', '.join(twice)} is named twice", "Put each jail into one group.")
+            self._split(chosen)
+            self._note("partition: " + " | ".join(", ".join(member.name for member in part) for part in self._parts()))
+
+    def isolate(self, jail: Named) -> None:
+        """Let a jail reach nobody, and nobody it; the others stay as they are.
+
+        :raises SpecError: for a jail that is not in this network.
+        """
+        with self._lock:
+            declaration = f"isolate() of the network {self.name!r}"
+            self._alive(declaration)
+            alone = self._member(declaration, jail)
+            # Those that newcomers are with stay those.
+            others = [part for part in self._parts() if self._bridges[part[0]] != self._open]
+            self._split([[alone], *([member for member in part if member is not alone] for part in others)])
+            self._note(f"isolate: {alone.name}")
+
+    def heal(self) -> None:
+        """Let every jail reach all others again: the end of :meth:`partition` and :meth:`isolate`. What :meth:`shape` did stays."""
+        with self._lock:
+            self._alive(f"heal() of the network {self.name!r}")
+            self._split([])
+            self._note("heal")
+
+    def shape(
+        self, jail: Named, *, delay: float = 0.0, jitter: float = 0.0, loss: float = 0.0, rate: int | str | None = None, seed: int = 0,
+    ) -> None:
+        """Make a jail's link worse than it is, in both directions; without more than the jail, as it was. It replaces what was said of it before.
+
+        What is lost or delayed is a frame as the kernel hands it on: of TCP up to 64 KiB. Frames of neighbour discovery (ARP) are never lost, only delayed.
+        A frame that is on its way at the moment of the change may be lost, or arrive twice.
+
+        :param delay: seconds that a packet takes longer, each way.
+        :param jitter: seconds by which that varies, up and down, evenly; packets may then overtake each other.
+        :param loss: the share that is lost, 0 to 1.
+        :param rate: bits a second: an int, or digits with K, M or G, by thousands.
+        :param seed: the same packets in the same order meet the same losses and delays again, from this call on.
+        :raises SpecError: for a value that cannot be meant, or a jail that is not in this network.
+        :raises SetupError: for a rate that this kernel cannot hold to.
+        """
+        declaration = f"shape() of the network {self.name!r}"
+        shape = Shape.declared(declaration, delay=delay, jitter=jitter, loss=loss, rate=rate, seed=seed)
+        with self._lock:
+            self._alive(declaration)
+            member = self._member(declaration, jail)
+            self._switch.shape(member, shape, self._bridges[member])
+            self._note(f"shape: {member.name}: {shape}")
+
+    # How
+
+    def _alive(self, declaration: str) -> None:
+        if self.closed:
+            raise SpecError(declaration, "it was closed", "A network lives as long as what gave it: a test, or a session.")
+
+    def _free(self, name: str) -> None:
+        declaration = f"nsjail_start(..., network={self.name!r}, name={name!r})"
+        if name.lower() in (other.lower() for other in self._members):
+            raise SpecError(declaration, f"the name {name!r} is another jail's in this network", "Choose another one, or stop() that jail first.")
+        if name.lower() == "localhost":
+            raise SpecError(declaration, "every jail calls itself 'localhost'", "Choose another name.")
+
+    def _member(self, declaration: str, jail: object) -> Member:
+        for member in self._members.values():
+            if member.endpoint is jail or member.name == jail:
+                return member
+        raise SpecError(declaration, f"{jail!r} is not in it", f"In it are {', '.join(self._members) or 'no jails'}.")
+
+    def _parts(self) -> list[list[Member]]:
+        """Who can reach whom."""
+        return [[member for member, at in self._bridges.items() if at == bridge] for bridge in sorted(set(self._bridges.values()))]
+
+    def _split(self, groups: list[list[Member]]) -> None:
+        """Give each group a bridge, and one to those that are in none; as many as can be stay where they are."""
+        named = {member for group in groups for member in group}
+        rest = [member for member in self._bridges if member not in named]
+        unused = list(range(self._count))
+        chosen = []
+        for group in sorted([*filter(None, groups), rest], key=len, reverse=True):
+            chosen.append((group, self._nearest(group, unused)))
+        for group, bridge in chosen:
+            moved = [member for member in group if self._bridges[member] != bridge]
+            if moved:
+                self._switch.move(moved, bridge)
+                self._bridges.update(dict.fromkeys(moved, bridge))
+            if group is rest:
+                self._open = bridge
+
+    def _nearest(self, group: Collection[Member], unused: list[int]) -> int:
+        """The bridge that most of a group are at, of those that no other group has; a new one where all are taken."""
+        for bridge, _ in Counter(self._bridges[member] for member in group).most_common():
+            if bridge in unused:
+                unused.remove(bridge)
+                return bridge
+        if unused:
+            return unused.pop()
+        self._count += 1
+        return self._switch.bridge()
+
+    def _called(self, member: Member) -> tuple[str, str]:
+        return member.name, f"{member.name}.{self.name}"
+
+    def _tell(self) -> None:
+        """Give every jail the names of all."""
+        lines = [f"{address}\tlocalhost\n" for address in _LOCALHOST]
+        lines += [f"{address}\t{' '.join(self._called(member))}\n" for member in self._members.values() for address in member.addresses]
+        for member in self._members.values():
+            own = "" if member.hostname == member.name else "".join(f"{address}\t{member.hostname}\n" for address in member.addresses)
+            try:
+                member.place.hosts("".join(lines) + own)
+            except SetupError:
+                pass  # it has ended, and nobody in it reads any more
+
+    def _note(self, what: str) -> None:
+        self._log.append(Fault(time.monotonic() - self._began, what))
