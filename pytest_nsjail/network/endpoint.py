@@ -50,7 +50,7 @@ class Endpoint:
         :raises SpecError: where it is in none.
         """
         if self._member is None:
-            raise SpecError(f"the address of {self!r}", "it is in a network of its own", "Start it with network=nsjail_network().")
+            raise SpecError(f"the address of {self!r}", "it shares its network with nobody", "Start it with network=nsjail_network().")
         return self._member.addresses
 
     @property

@@ -228,7 +228,7 @@ class Network:
 
     def _parts(self) -> list[list[Member]]:
         """Who can reach whom."""
-        return [[member for member, at in self._bridges.items() if at == bridge] for bridge in sorted(set(self._bridges.values()))]
+        return [[member for member, at in self._bridges.items() if at == bridge] for bridge in dict.fromkeys(self._bridges.values())]
 
     def _split(self, groups: list[list[Member]]) -> None:
         """Give each group a bridge, and one to those that are in none; as many as can be stay where they are."""
