@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_nsjail.jail.handle import Process
     from pytest_nsjail.jail.outcome import Usage
     from pytest_nsjail.jail.status import Denied, Exceeded, Exited, NotStarted, OutOfMemory, Signaled, Status, TimedOut
+    from pytest_nsjail.network.network import Network
     from pytest_nsjail.network.observed import Connection, Listener
     from pytest_nsjail.runtime.image import Image, Stage
     from pytest_nsjail.runtime.jail import Jail
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "All", "Any", "Bind", "Changes", "Connection", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited", "File",
-    "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log", "NotReady", "NotStarted", "Notify",
-    "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled", "SpecError", "Stage",
-    "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
+    "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log", "Network", "NotReady", "NotStarted",
+    "Notify", "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled", "SpecError",
+    "Stage", "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
 ]
 
 _MODULES = {
@@ -50,6 +51,7 @@ _MODULES = {
     "jail.handle": ("Process",),
     "jail.outcome": ("Usage",),
     "jail.status": ("Denied", "Exceeded", "Exited", "NotStarted", "OutOfMemory", "Signaled", "Status", "TimedOut"),
+    "network.network": ("Network",),
     "network.observed": ("Connection", "Listener"),
     "runtime.image": ("Image", "Stage"),
     "runtime.jail": ("Jail",),

@@ -124,7 +124,8 @@ def address(index: int, address: str, prefix: int) -> Change:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     value = socket.inet_pton(family, address)
     body = struct.pack("=BBBBI", family, prefix, 0, 0, index) + attribute(_IFA_LOCAL, value) + attribute(_IFA_ADDRESS, value)
-    return _change(f"the address {address}", _NEWADDR, _CREATE | _EXCLUSIVE, body + (_number(_IFA_FLAGS, _NODAD) if family == socket.AF_INET6 else b""))
+    body += _number(_IFA_FLAGS, _NODAD) if family == socket.AF_INET6 else b""
+    return _change(f"the address {address}", _NEWADDR, _CREATE | _EXCLUSIVE, body)
 
 
 def rate(index: int, bits: int) -> Change:
@@ -135,7 +136,8 @@ def rate(index: int, bits: int) -> Change:
     # With a link layer that is known the kernel needs no table of times.
     parms = struct.pack("=BBHhHI", 0, _ETHERNET, 0, 0, 0, min(second, 2**32 - 1)) + bytes(12) + struct.pack("=III", min(limit, 2**32 - 1), 0, 0)
     options = attribute(_TBF_PARMS, parms) + attribute(_TBF_RATE64, struct.pack("=Q", second)) + _number(_TBF_BURST, min(burst, 2**31 - 1))
-    return _change(f"a token bucket at interface {index} (tc-tbf)", _NEWQDISC, _CREATE | _REPLACE, _queue(index) + _text(_QDISC_KIND, "tbf") + attribute(_QDISC_OPTIONS, options))
+    body = _queue(index) + _text(_QDISC_KIND, "tbf") + attribute(_QDISC_OPTIONS, options)
+    return _change(f"a token bucket at interface {index} (tc-tbf)", _NEWQDISC, _CREATE | _REPLACE, body)
 
 
 def no_rate(index: int) -> Change:

@@ -16,6 +16,7 @@ from pytest_nsjail.plugin import adaptors, brief, hookspec, isolated, options, s
 from pytest_nsjail.plugin.record import Record
 
 if TYPE_CHECKING:
+    from pytest_nsjail.network.network import Network
     from pytest_nsjail.plugin.split import Session
     from pytest_nsjail.runtime import Runtime
     from pytest_nsjail.runtime.image import Image
@@ -271,3 +272,30 @@ nsjail_start = _starting("nsjail_start", "function", "test")
 nsjail_start_class = _starting("nsjail_start_class", "class", "class")
 nsjail_start_module = _starting("nsjail_start_module", "module", "module")
 nsjail_start_session = _starting("nsjail_start_session", "session", "session")
+
+
+def _joining(name: str, scope: Scope, end: str) -> Callable[..., Generator[Callable[..., Network], None, None]]:
+    """The fixture of one scope."""
+
+    def joining(_nsjail: Runtime, request: pytest.FixtureRequest) -> Generator[Callable[..., Network], None, None]:
+        record = request.config.stash[_RECORD]
+        with ExitStack() as networks:
+
+            def network(name: str | None = None) -> Network:
+                made = networks.enter_context(_nsjail.network(name))
+                record.watch(made)
+                return made
+
+            yield network
+
+    joining.__doc__ = f"""Make a network for several jails, that reach each other by name and nothing else; it is closed at the end of the {end}.
+
+    Jails join it by ``{name.replace('network', 'start')}(..., network=net, name="db")``; ``partition``, ``isolate``, ``heal`` and ``shape`` are what is done to it.
+    """
+    return pytest.fixture(joining, scope=scope, name=name)
+
+
+nsjail_network = _joining("nsjail_network", "function", "test")
+nsjail_network_class = _joining("nsjail_network_class", "class", "class")
+nsjail_network_module = _joining("nsjail_network_module", "module", "module")
+nsjail_network_session = _joining("nsjail_network_session", "session", "session")

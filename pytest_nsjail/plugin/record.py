@@ -10,6 +10,7 @@ import pytest
 from pytest_nsjail.plugin.brief import printable
 
 if TYPE_CHECKING:
+    from pytest_nsjail.network.network import Network
     from pytest_nsjail.runtime.jail import Jail
     from pytest_nsjail.runtime.result import Result
     from pytest_nsjail.spec.jail import JailSpec
@@ -32,12 +33,15 @@ class Record:
         self._results: list[tuple[Result, Mark]] = []
         self._jails: list[tuple[Jail, Mark]] = []
         self._forgotten = 0
+        # What was done to each before this test, or was shown.
+        self._faults: dict[Network, int] = {}
 
     def begin(self) -> None:
         """A test begins: what came before belongs to another."""
         self._results.clear()
         self._forgotten = 0
         self._jails = [(jail, _mark(jail)) for jail, _ in self._jails]
+        self._faults = {network: len(network.log) for network in self._faults if not network.closed}
 
     def finished(self, spec: JailSpec, result: Result) -> None:
         """A program has ended; the jail that had it runs no more."""
@@ -56,6 +60,10 @@ class Record:
         """A jail has ended, whichever way."""
         self._jails = [(other, mark) for other, mark in self._jails if other is not jail]
 
+    def watch(self, network: Network) -> None:
+        """A network is there from now on."""
+        self._faults[network] = 0
+
     def attach(self, report: pytest.TestReport) -> None:
         """Add to a failed report what is known, once."""
         if self._forgotten:
@@ -64,6 +72,9 @@ class Record:
             report.sections.append((printable(f"nsjail: {result.status}"), printable(result.report(before))))
         for jail, before in self._jails:
             report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(_said(jail, before))))
+        for network, before in self._faults.items():
+            if len(network.log) > before:
+                report.sections.append((printable(f"nsjail: network {network.name}"), "\n".join(map(str, network.log[before:]))))
         self.begin()
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,27 @@ def test_a_program_in_a_jail_beside_it(inside, runtime):
     for _ in range(3):
         assert inside(run).value == ["2\nbeside\n", "2\n", 3, 1]
         assert runtime.run(["/bin/busybox", "true"]).ok
+
+
+def test_a_network_of_jails_beside_it(inside, runtime):
+    """It has no power over any network of its own or another's, but for what the inits do for it."""
+
+    def run() -> list[object]:
+        with runtime.network() as net, ExitStack() as jails:
+            a, b = (jails.enter_context(runtime.start(["/bin/busybox", "sleep", "60"], network=net, name=name)) for name in "ab")
+            found: list[object] = []
+            for change in (lambda: None, lambda: net.isolate(a), net.heal, lambda: net.shape(a, delay=0.001, rate="10M"), lambda: net.shape(a)):
+                change()
+                with b.listen(80, udp=True) as server, a.socket(type=socket.SOCK_DGRAM) as client:
+                    server.settimeout(0.5)
+                    client.sendto(b"x", (b.address, 80))
+                    try:
+                        found.append(server.recv(1).decode())
+                    except TimeoutError:
+                        found.append(None)
+            return found
+
+    assert inside(run).value == ["x", None, "x", "x", "x"]
 
 
 def test_a_jail_that_it_started_ends_with_it(inside, runtime):
