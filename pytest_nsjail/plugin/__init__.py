@@ -264,7 +264,10 @@ def _starting(name: str, scope: Scope, end: str) -> Callable[..., Generator[Call
             yield start
 
     # What ``pytest --fixtures`` shows.
-    starting.__doc__ = f"Start a program in a jail of its own, with the arguments of ``nsjail_run``; it is stopped at the end of the {end}."
+    starting.__doc__ = f"""Start a program in a jail of its own and return when it is ready; it is stopped at the end of the {end}.
+
+    With the arguments of ``nsjail_run``, and ready=, publish=, activate=, name=, ipc=: ``{name}(argv, publish={{6379: 0}}, ready=Listening(6379))``.
+    """
     return pytest.fixture(starting, scope=scope, name=name)
 
 

@@ -73,7 +73,9 @@ def test_the_fixtures_are_told_with_their_scopes(inner: pytest.Pytester) -> None
         "nsjail_run [[]session scope[]] -- *plugin/__init__.py:*",
         "    Run a program in a jail of its own and wait for its end:*",
         "nsjail_start -- *plugin/__init__.py:*",
-        "    Start a program in a jail of its own and return at once,*it is stopped at the end of the test.",
+        "    Start a program in a jail of its own and return when it is ready; it is stopped at the end of the test.",
+        "nsjail_start_session [[]session scope[]] -- *plugin/__init__.py:*",
+        "    Start a program in a jail of its own and return when it is ready; it is stopped at the end of the session.",
     ])
     result.stdout.no_fnmatch_line("_nsjail*")
 
