@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.keyring import forget_keys
-from pytest_nsjail.kernel.privileges import drop_capabilities
+from pytest_nsjail.kernel.privileges import keep_capabilities
 
 _STATUS = struct.Struct("=i")
 
@@ -124,9 +124,10 @@ def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
         os._exit(0)
 
 
-def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | None) -> None:
+def join(doors: Doors, *, capabilities: int | None, groups: Sequence[int], user: User | None) -> None:
     """In the child: be in the jail for all the rest.
 
+    :param capabilities: those that it keeps, of all that a user namespace gives; None: as they come, to a uid that had them.
     :param groups: descriptors of the control groups' cgroup.procs to join.
     :param user: uid, gid and supplementary groups to take (None for these where the map refuses setgroups(2)); None: it stays who it is.
     :raises OSError: from the kernel; the child must not go on then.
@@ -147,9 +148,10 @@ def join(doors: Doors, *, privileged: bool, groups: Sequence[int], user: User | 
             os.setgroups(extra)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    if not privileged:
-        # Entering a user namespace gives every capability in it: a plain user had none, and files without permission must stay so.
-        drop_capabilities()
+    if capabilities is not None:
+        # Entering a user namespace gives every capability in it: a plain user had none, and files without permission must stay so. Root of a
+        # container had some, and opens its own files by them.
+        keep_capabilities(capabilities)
         # And it makes the process's own /proc files root's.
         syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
     syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)

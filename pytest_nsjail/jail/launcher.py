@@ -80,7 +80,8 @@ class Launcher:
 
     def __init__(self, stage: str, session: str) -> None:
         privileged = capability.has(capability.SYS_ADMIN)
-        self.world = World(stage, privileged, privileged and idmap.in_initial_namespace(), procfs.writable_by_root() if privileged else ())
+        protected = procfs.writable_by_root() if privileged else ()
+        self.world = World(stage, privileged, privileged and idmap.in_initial_namespace(), capability.effective(), protected)
         self.ids = idmap.IdMap(idmap.own("uid"), idmap.own("gid"), idmap.may_set_groups()) if privileged else idmap.rootless()
         self._session = session
         self._keeper: subprocess.Popen[bytes] | None = None

@@ -40,12 +40,14 @@ class World(NamedTuple):
     :param stage: an empty directory of the host's, on which each jail mounts its own.
     :param privileged: whether the zygote is root outside of any namespace of its own.
     :param initial: whether its user namespace is the host's first one.
+    :param capabilities: pytest's own, a bit for each: who enters a jail from it has no others there.
     :param protected: what of ``/proc`` its jails must not write, for their root is the host's by number.
     """
 
     stage: str
     privileged: bool
     initial: bool
+    capabilities: int
     protected: tuple[str, ...]
 
 

@@ -11,9 +11,11 @@ from pytest_nsjail.kernel.syscall import syscall
 _VERSION_3 = 0x20080522
 
 
-def drop_capabilities() -> None:
-    """Give up every capability: capset(2).
+def keep_capabilities(kept: int) -> None:
+    """Give up every capability but some, and let none be inherited: capset(2).
 
+    :param kept: a bit for each; the process has them.
     :raises OSError: from the kernel.
     """
-    syscall("capset", number("capset"), struct.pack("=Ii", _VERSION_3, 0), bytes(24))
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    syscall("capset", number("capset"), struct.pack("=Ii", _VERSION_3, 0), struct.pack("=6I", low, low, 0, high, high, 0))

@@ -128,7 +128,7 @@ class Cell:
         """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
         try:
             assert self._doors is not None
-            join(self._doors, privileged=self._world.privileged, groups=groups, user=self._user)
+            join(self._doors, capabilities=None if self._world.privileged else self._world.capabilities, groups=groups, user=self._user)
             self._init.close()
             self.channel.close()
             self.channel = self._theirs

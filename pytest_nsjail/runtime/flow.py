@@ -20,7 +20,7 @@ from pytest_nsjail.jail.bounds import bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
 from pytest_nsjail.jail.plan import Source, plan
-from pytest_nsjail.kernel import cpu
+from pytest_nsjail.kernel import cpu, idmap
 from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.network.bound import bind
 from pytest_nsjail.network.network import Network
@@ -77,6 +77,7 @@ class Runtime:
         self._launcher = Launcher(stage, self._session)
         self._publisher = Publisher()
         self._hierarchy = own_hierarchy()
+        self._initial = idmap.in_initial_namespace()
         self._adjust, self._finished, self._echo = adjust, finished, echo
         self._numbers = itertools.count(1)
         self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
@@ -183,7 +184,7 @@ class Runtime:
             prepared = self._launcher.prepare(spec.network, isolation.steps, isolation.maps, opened=True)
             try:
                 name = str(next(self._numbers))
-                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=world.initial and isolation.uid == 0)
+                bounds = bound(spec.limits, self._hierarchy, session=self._session, name=name, exempt=self._exempt(isolation.maps, isolation.uid))
                 if bounds.watch:
                     what = f"{spec.limits!r} for an isolated test: this host gives no control group for it"
                     raise Unsupported(what, "Run the code as a program, by nsjail_run(..., limits=...)")
@@ -201,6 +202,10 @@ class Runtime:
         """In the child of a cell: what is this process's no more, and what it sees."""
         self._launcher.disown()
         self._within = True
+
+    def _exempt(self, maps: idmap.IdMap, uid: int) -> bool:
+        """Whether a user of a jail's is the host's root by number, as root of a container is, too."""
+        return self._initial and idmap.outside(self._launcher.ids.uids, idmap.outside(maps.uids, uid)) == 0
 
     def ahead(self) -> None:
         """Have the next jail prepared before it is asked for."""
@@ -281,7 +286,7 @@ class Runtime:
             # First the keeper, which outlives us, and then what it must remove if we are killed.
             handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
             undone.callback(handle.close)
-            exempt = world.initial and identity.uid == 0
+            exempt = self._exempt(identity.idmap, identity.uid)
             bounds = bound(spec.limits, self._hierarchy, session=self._session, name=str(next(self._numbers)), exempt=exempt)
             if bounds.group:
                 undone.callback(bounds.group.remove)
