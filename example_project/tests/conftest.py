@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nsjail import Bind, Elf, Tree, Users
+from pytest_nsjail import Bind, Copy, Elf, File, Text, Tree, Users
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +48,87 @@ def node_files():
     # Debian's own package keeps some of Node's JavaScript in files; others compile it into the program.
     parts = [Tree(path) for path in map(Path, NODE_PARTS) if path.is_dir()]
     return Elf("/usr/bin/node", to="/bin/node"), Users(nodeuser=500), *parts
+
+
+# The servers of S6 and S7, from the distribution's packages.
+
+
+@pytest.fixture(scope="session")
+def redis(nsjail_image):
+    """Redis, as a user of its own."""
+    return nsjail_image(Elf("/usr/bin/redis-server"), Users(redis=101), user="redis", entrypoint=["/usr/bin/redis-server"], name="Redis")
+
+
+@pytest.fixture(scope="session")
+def memcached(nsjail_image):
+    """Memcached, as a user of its own."""
+    return nsjail_image(Elf("/usr/bin/memcached"), Users(memcache=102), user="memcache", entrypoint=["/usr/bin/memcached"], name="memcached")
+
+
+@pytest.fixture(scope="session")
+def nginx(nsjail_image):
+    """A function of a server block, that makes an image of it: what nginx writes is below /tmp, so that it needs to be nobody in particular."""
+
+    def nginx(server):
+        return nsjail_image(
+            Elf("/usr/sbin/nginx"), File("/etc/nginx/mime.types"), Text("/etc/nginx/nginx.conf", NGINX_CONF.replace("SERVER", server)),
+            # A name is looked up in /etc/hosts, and nowhere else.
+            Text("/etc/nsswitch.conf", "hosts: files\n"),
+            Users(nginx=103), user="nginx", entrypoint=["/usr/sbin/nginx", "-e", "stderr"], name="nginx",
+        )
+
+    return nginx
+
+
+NGINX_CONF = """
+daemon off;
+pid /tmp/nginx.pid;
+events {}
+http {
+    include mime.types;
+    access_log /dev/stdout;
+    client_body_temp_path /tmp/body;
+    proxy_temp_path /tmp/proxy;
+    fastcgi_temp_path /tmp/fastcgi;
+    scgi_temp_path /tmp/scgi;
+    uwsgi_temp_path /tmp/uwsgi;
+    server { SERVER }
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def postgres(nsjail_image):
+    """PostgreSQL with a cluster that a stage has made: initdb takes seconds, a copy of what it made does not.
+
+    It begins as a copy in $PGDATA, where that is empty. PostgreSQL refuses to be root, and wants to own what it writes to.
+    """
+    home = sorted(Path("/usr/lib/postgresql").iterdir(), key=lambda path: float(path.name))[-1]
+    shared = Path("/usr/share/postgresql") / home.name
+    parts = (
+        # Where it is, for it finds the rest by that.
+        Elf(home / "bin/initdb"),
+        Elf(home / "bin/postgres"),
+        Tree(home / "lib", exclude=("bitcode", "pgxs", "llvmjit*")),
+        Tree(shared, exclude=("extension", "man")),
+        *(File(path) for path in (shared / "extension").glob("plpgsql*")),
+        Tree("/usr/share/zoneinfo/Etc"),
+        *map(Elf, ("/bin/sh", "/bin/cp", "/bin/chmod")),
+        Users(postgres=70),
+    )
+    settings = {"user": "postgres", "env": {"PATH": f"{home}/bin:/bin", "PGDATA": "/tmp/data"}}
+    made = nsjail_image(*parts, **settings).stage(["/bin/sh", "-c", INITDB])
+    return nsjail_image(*parts, Copy(made, "/tmp/data", to="/template"), Text("/entrypoint", ENTRYPOINT, mode=0o755), **settings,
+                        entrypoint=["/entrypoint"], name="PostgreSQL")
+
+
+INITDB = "initdb --no-sync --auth=trust --encoding=UTF8 --no-locale --wal-segsize=1 && chmod -R a+rX $PGDATA"
+ENTRYPOINT = """#!/bin/sh
+set -e
+[ -e $PGDATA/PG_VERSION ] || cp -R /template/. $PGDATA
+chmod 700 $PGDATA
+exec postgres -c 'listen_addresses=*' -c unix_socket_directories=/tmp -c fsync=off "$@"
+"""
 
 
 NODE_PARTS = ["/usr/share/nodejs/acorn", "/usr/share/nodejs/acorn-walk", "/usr/share/nodejs/cjs-module-lexer", "/usr/share/nodejs/undici"]
