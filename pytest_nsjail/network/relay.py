@@ -35,7 +35,7 @@ def main(control: int, pytest: int) -> NoReturn:
     # A client that has gone is an error of the call, and none of the process.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     keyring.forget_keys()
-    privileges.drop_capabilities()
+    privileges.keep_capabilities(0)
     syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
     relay = Relay(socket.socket(fileno=control))
     relay.loop.watch(pytest, lambda _: os._exit(0), select.EPOLLIN)
