@@ -55,8 +55,10 @@ def node_files():
 
 @pytest.fixture(scope="session")
 def redis(nsjail_image):
-    """Redis, as a user of its own."""
-    return nsjail_image(Elf("/usr/bin/redis-server"), Users(redis=101), user="redis", entrypoint=["/usr/bin/redis-server"], name="Redis")
+    """Redis, as a user of its own; it saves what it has in its working directory when it ends."""
+    return nsjail_image(
+        Elf("/usr/bin/redis-server"), Users(redis=101), user="redis", workdir="/tmp", entrypoint=["/usr/bin/redis-server"], name="Redis",
+    )
 
 
 @pytest.fixture(scope="session")

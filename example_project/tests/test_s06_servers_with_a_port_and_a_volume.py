@@ -63,7 +63,20 @@ def test_s6_nginx_serves_a_directory(nsjail_start, nginx, tmp_path):
     answer = httpx.get(f"http://{host}:{port}/")
     assert (answer.text, answer.headers["Content-Type"]) == ("<h1>Hello, World</h1>\n", "text/html")
     assert httpx.get(f"http://{host}:{port}/absent").status_code == 404
-    assert '"GET /absent HTTP/1.1" 404' in server.stdout
+    server.until(Log('"GET /absent HTTP/1.1" 404'))
+
+
+def test_s6_nginx_as_a_proxy_to_another_jail(nsjail_start, nsjail_network, nginx, tmp_path):
+    (tmp_path / "index.html").write_text("<h1>Hello from behind</h1>\n")
+    tmp_path.chmod(0o755)
+    net = nsjail_network()
+    nsjail_start([], image=nginx("listen 3000; root /site;"), mounts=[Bind(tmp_path, "/site")], network=net, name="app", ready=Listening(3000))
+    front = nginx("listen 8080; location / { proxy_pass http://app:3000; add_header Via $upstream_addr; }")
+    server = nsjail_start([], image=front, network=net, name="proxy", publish={8080: 0}, ready=Listening(8080))
+    host, port = server.ports[8080]
+    answer = httpx.get(f"http://{host}:{port}/")
+    assert answer.text == "<h1>Hello from behind</h1>\n"
+    assert answer.headers["Via"].endswith(":3000")
 
 
 def test_s6_memcached_at_a_unix_socket(nsjail_start, memcached, tmp_path_factory):

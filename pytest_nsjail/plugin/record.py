@@ -72,9 +72,9 @@ class Record:
             report.sections.append((printable(f"nsjail: {result.status}"), printable(result.report(before))))
         for jail, before in self._jails:
             report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(_said(jail, before))))
-        for network, known in self._faults.items():
-            if len(network.log) > known:
-                report.sections.append((printable(f"nsjail: network {network.name}"), "\n".join(map(str, network.log[known:]))))
+        for network, shown in self._faults.items():
+            if len(network.log) > shown:
+                report.sections.append((printable(f"nsjail: network {network.name}"), "\n".join(map(str, network.log[shown:]))))
         self.begin()
 
 
