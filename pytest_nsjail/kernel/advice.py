@@ -141,6 +141,11 @@ ROWS = (
     Row("Ubuntu's AppArmor", lambda at: at.facts.apparmor_restricts and not at.facts.privileged and at.denied, ways.apparmor),
     # A plain user cannot see that the root is not the namespace's, if only it is a mount point; but nothing else is left that would say no.
     Row("chroot, by elimination", lambda at: _is(Topic.USER, errors.EPERM)(at) and not (at.facts.filtered or _confined(at.facts)), ways.chroot),
+    # mount_too_revealing() in fs/namespace.c: a jail's /proc is covered in places, and nobody in it shall see what is under the covers.
+    Row("a jail of our own", lambda at: "/proc/1" in at.facts.masked and at.denied, _says(
+        "This process is in a jail already, where the kernel refuses what a jail begins with: exempt the test by @pytest.mark.isolated(False),"
+        " or use nsjail_run and nsjail_start, whose jails are made beside the test's own"
+    )),
     Row("Kubernetes", _in("kubernetes"), ways.kubernetes),
     Row("Podman", _in("podman"), ways.podman),
     Row("Docker", _in("docker"), ways.docker),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -32,8 +33,9 @@ class Adaptor(Protocol):
         :return: what its parent shall know: JSON, of any size. None where there is nothing to tell.
         """
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
         """In the parent, when the child has ended, whichever way, before fixtures of higher scopes are torn down.
 
         :param told: what :meth:`child_ends` returned, as the child tells it: it is not to be trusted. None where it told nothing, or died before.
+        :return: the paths among those that the test wrote which are not gone with it, for they were carried back.
         """

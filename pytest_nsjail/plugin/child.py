@@ -10,13 +10,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from posix import _exit  # not os's: coverage may have put its own there, which saves what is the parent's
 from socket import socket
 from typing import Any, NoReturn
 
 import pytest
 
 from pytest_nsjail.kernel import wire
-from pytest_nsjail.plugin import carrier, private, warned
+from pytest_nsjail.plugin import carrier, pools, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.coded import coded
 from pytest_nsjail.plugin.report import packed
@@ -55,6 +56,7 @@ class Child:
         if faulthandler.is_enabled():
             # Where the output goes, so that it is shown with it.
             faulthandler.enable(file=2)
+        pools.begin_anew()
         self._screen = private.screen(config)
         for adaptor in adaptors:
             adaptor.child_begins(item)
@@ -71,7 +73,7 @@ class Child:
         """Tell each phase's report, and wait until the parent is at the next."""
         if os.getpid() != self._pid:
             # A process of the test's that came out of it where the test did.
-            os._exit(1)
+            _exit(1)
         # Subtests are of the call's phase, whichever they are in.
         ours = call.when != "call" or (not self._calling and self._at == "call")
         report = yield
@@ -120,7 +122,7 @@ class Child:
     def leave(self, error: BaseException | None) -> NoReturn:
         """End where no phase ended: by what ends a session, or by an error of a plugin."""
         if os.getpid() != self._pid:
-            os._exit(1)
+            _exit(1)
         body: dict[str, Any] = {"kind": "left"}
         if isinstance(error, pytest.exit.Exception):
             body.update(how="exit", text=str(error.msg), code=error.returncode)
@@ -180,7 +182,7 @@ class Child:
             wire.send(self._channel, body)
         except (BrokenPipeError, ConnectionResetError):
             # There is nobody any more to run for.
-            os._exit(1)
+            _exit(1)
         except (TypeError, ValueError):
             # A plugin's data are not JSON; its texts are better than nothing.
             wire.send(self._channel, {key: _plain(value) for key, value in body.items()})
@@ -189,7 +191,7 @@ class Child:
         """Until the parent goes on."""
         said = wire.receive(self._channel)
         if said is None:
-            os._exit(1)
+            _exit(1)
         self._at = said.body["at"]
         stop, fail = said.body["stop"]
         if stop:
@@ -223,7 +225,7 @@ class Child:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        os._exit(0)
+        _exit(0)
 
 
 class _Beside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pytest_nsjail.jail.status import Exited
@@ -26,10 +27,13 @@ def leftovers(ending: Ending) -> str:
     return _shown([f"{process.pid:>5} {shlex.join(process.argv)}" for process in ending.leftovers])
 
 
-def written(ending: Ending) -> str:
-    """What the test wrote that is gone; empty: nothing. What Python caches is nobody's loss."""
+def written(ending: Ending, carried: Collection[str]) -> str:
+    """What the test wrote that is gone; empty: nothing. What Python caches is nobody's loss.
+
+    :param carried: what is not gone.
+    """
     told = (("added", ending.added), ("modified", ending.modified), ("deleted", ending.deleted))
-    return _shown([f"{what:<8} {path}" for what, paths in told for path in paths if "__pycache__" not in path])
+    return _shown([f"{what:<8} {path}" for what, paths in told for path in paths if path not in carried and "__pycache__" not in path])
 
 
 def _shown(lines: list[str]) -> str:

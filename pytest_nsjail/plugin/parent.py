@@ -267,11 +267,12 @@ class Parent:
         # Who told all that it had to tell exits by itself.
         ending = self._cell.end(expected=body is not None)
         told = (body or {}).get("told") or [{}] * len(self._adaptors)
+        carried: set[str] = set()
         for adaptor, one in zip(self._adaptors, told, strict=True):
-            adaptor.parent_after(self.item, one.get("told"), ending)
+            carried.update(adaptor.parent_after(self.item, one.get("told"), ending))
             if "error" in one:
                 carrier.fail(f"{type(adaptor).__name__} failed in the test's process:\n{one['error']}")
-        left, written = deaths.leftovers(ending), deaths.written(ending)
+        left, written = deaths.leftovers(ending), deaths.written(ending, carried)
         if left:
             self._about.append(("nsjail: leftovers", left))
         if written:

@@ -199,9 +199,9 @@ class Runtime:
         return cell
 
     def _disown(self) -> None:
-        """In the child of a cell: what is this process's no more, and what it sees."""
+        """In the child of a cell: what is this process's no more, and what it sees: no control group that it could make one in."""
         self._launcher.disown()
-        self._within = True
+        self._within, self._hierarchy = True, None
 
     def _exempt(self, maps: idmap.IdMap, uid: int) -> bool:
         """Whether a user of a jail's is the host's root by number, as root of a container is, too."""

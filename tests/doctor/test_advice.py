@@ -57,6 +57,7 @@ TABLE = [
     ("Ubuntu's AppArmor", Step.USER, E.EPERM, UBUNTU._replace(ci="github"), ["run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"]),
     ("Ubuntu's AppArmor", Step.MOUNT, E.EPERM, UBUNTU._replace(container="docker"), ["on the host, for no option of a container's lifts it"]),
     ("chroot, by elimination", Step.USER, E.EPERM, Facts(), ["must be a chroot"]),
+    ("a jail of our own", Step.PROC, E.EPERM, DOCKER._replace(masked=("/proc/1", "/proc/sys")), ["in a jail already", "@pytest.mark.isolated(False)"]),
     ("Kubernetes", Step.USER, E.EPERM, DOCKER._replace(container="kubernetes"), ["hostUsers: false", "seccompProfile: {type: Unconfined}"]),
     ("Kubernetes", Step.PROC, E.EPERM, Facts(container="kubernetes", masked=("/proc/acpi",)), ["procMount: Unmasked", "appArmorProfile: {type: Unconfined}"]),
     ("Podman", Step.PROC, E.EPERM, Facts(container="podman", filtered=True, masked=("/proc/acpi",)), ["podman run --security-opt unmask=ALL"]),

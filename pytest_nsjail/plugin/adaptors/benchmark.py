@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,13 +57,13 @@ class Benchmark(Nothing):
             measured.append({**json.loads(safe(own)), "data": bench.stats.data, "cprofile": Profile.told(stats) if stats else None})
         return {"measured": measured, "xdist": bool(getattr(self._session, "xdist_benchmark_found", False))}
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
-        if told is None:
-            return
-        for measured in told["measured"]:
-            self._add(item, measured)
-        if told["xdist"]:
-            self._session.xdist_benchmark_found = True
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
+        if told is not None:
+            for measured in told["measured"]:
+                self._add(item, measured)
+            if told["xdist"]:
+                self._session.xdist_benchmark_found = True
+        return ()
 
     def _add(self, item: pytest.Item, measured: dict[str, Any]) -> None:
         marker = item.get_closest_marker("benchmark")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,5 +22,5 @@ class Cache(Nothing):
         directory = os.path.expanduser(os.path.expandvars(config.getini("cache_dir")))
         self._wanted = below(str(config.rootpath / directory))
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
-        carry_back(ending, self._wanted)
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
+        return carry_back(ending, self._wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 
 def below(directory: str) -> Callable[[str], bool]:
-    """Whether a path is in this directory."""
+    """Whether a path is in this directory, or is it."""
     inside = os.path.join(os.path.abspath(directory), "")
-    return lambda path: path.startswith(inside)
+    return lambda path: f"{path}/".startswith(inside)
 
 
-def carry_back(ending: Ending, wanted: Callable[[str], bool]) -> None:
+def carry_back(ending: Ending, wanted: Callable[[str], bool], place: Callable[[str], str] = str) -> Collection[str]:
     """Do to the project what an isolated test did to its copy of it.
 
     :param wanted: which files, by their absolute paths; the others are gone with the jail.
+    :param place: where one belongs; it says what it is told where it is left out.
+    :return: which these were, directories as well.
     :raises OSError: where the project takes them not.
     """
     for path in (*ending.added, *ending.modified):
@@ -30,10 +32,11 @@ def carry_back(ending: Ending, wanted: Callable[[str], bool]) -> None:
                 content = ending.read_bytes(path)
             except LookupError:
                 continue  # a directory comes with what is in it, and a link is not followed
-            _write(path, content)
+            _write(place(path), content)
     for path in ending.deleted:
         if wanted(path) and _plain(path):
             _remove(path)
+    return [path for path in (*ending.added, *ending.modified, *ending.deleted) if wanted(path)]
 
 
 def _plain(path: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nsjail.plugin.adaptors.carry import carry_back
+from pytest_nsjail.plugin.adaptors.carry import below, carry_back
 from pytest_nsjail.plugin.adaptors.measured import Measured
 from pytest_nsjail.plugin.adaptors.nothing import Nothing
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What is used of coverage without being promised by it.
 _PRIVATE = {
     "Coverage": ("_auto_save", "_collector", "_data", "_instances", "_started", "_warn_no_data", "_warn_unimported_source"),
-    "Collector": ("_clear_data", "branch", "covdata", "flush_data", "start", "tracers"),
+    "Collector": ("branch", "covdata", "data", "flush_data", "start", "tracers"),
 }
 
 
@@ -74,6 +74,7 @@ class Coverage(Nothing):
         self._note: Note | None = None  # the child's
         self._data: Any = None  # the parent's, in a child; never closed there, for that may break a database that another process uses
         self._begun = False  # whether this is a child
+        self._file = self._inside = ""  # where processes of a test's write their data outside of a jail, and in it
         self._known, self._pending = Measured(), Measured()
         os.register_at_fork(after_in_child=self._forked)
 
@@ -82,6 +83,8 @@ class Coverage(Nothing):
         if self._coverage is None:
             return
         _check(self._coverage)
+        self._file = self._coverage._data.base_filename()
+        self._inside = _in_project(self._file, str(item.config.rootpath))
         collector = self._coverage._collector
         if collector is not self._collector:
             # It asks for everything that was measured, in whose name ever: then the children's is told.
@@ -116,21 +119,32 @@ class Coverage(Nothing):
         self._data = data
         note = Note(getattr(data, "_current_context", None), module().CoverageData(no_disk=True))
         del collector.flush_data
-        collector._clear_data()
+        # What the parent ran is the parent's to tell. The sets stay: tracers and running frames hold them.
+        for points in collector.data.values():
+            points.clear()
+        for tracer in collector.tracers:
+            tracer.reset_activity()
         coverage._data = collector.covdata = note
         coverage._warn_no_data = coverage._warn_unimported_source = False
         return note
 
     def child_begins(self, item: pytest.Item) -> None:
         self._begun = True
-        if self._coverage is not None and getattr(self._data, "_suffix", None) is True:
+        if self._coverage is None:
+            return
+        if self._inside != self._file:
+            self._coverage.config.data_file = os.environ["COVERAGE_FILE"] = self._inside
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:
+                os.environ["COVERAGE_PROCESS_CONFIG"] = self._coverage.config.serialize()
+        if getattr(self._data, "_suffix", None) is True:
             os.register_at_fork(after_in_child=self._own_file)
 
     def _own_file(self) -> None:
         """In a process that a test forks: it writes a data file of its own, as outside, where names are made for many."""
         assert self._note is not None
-        self._data.set_context(self._note.context)
-        self._coverage._data = self._coverage._collector.covdata = self._data
+        data = module().CoverageData(self._inside, suffix=True)
+        data.set_context(self._note.context)
+        self._coverage._data = self._coverage._collector.covdata = data
 
     def child_ends(self, item: pytest.Item) -> dict[str, Any] | None:
         if self._coverage is None or self._note is None:
@@ -139,17 +153,19 @@ class Coverage(Nothing):
         collector.flush_data()
         return self._note.measured.without(self._known).told(arcs=collector.branch)
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
         coverage, self._coverage = self._coverage, None
         if coverage is None:
-            return
+            return ()
         if told is not None:
             heard = Measured.heard(told, arcs=coverage._collector.branch)
             self._known.update(heard)
             self._pending.update(heard)
         # The data files of processes that the test started.
-        files = f"{os.path.abspath(coverage.config.data_file)}."
-        carry_back(ending, lambda path: path.startswith(files) and "/" not in path[len(files) :])
+        files = f"{self._inside}."
+        return carry_back(
+            ending, lambda path: path.startswith(files) and "/" not in path[len(files) :], lambda path: self._file + path[len(self._inside) :]
+        )
 
     def _flush(self) -> bool:
         """Tell coverage what the children ran since it was told last."""
@@ -163,6 +179,11 @@ class Coverage(Nothing):
             data.set_context(context)
             data.add_file_tracers(pending.tracers)
         return bool(pending)
+
+
+def _in_project(file: str, project: str) -> str:
+    """A place for a file where a test may write, and whatever it writes is seen: its own, where that is one."""
+    return file if below(project)(file) else os.path.join(project, os.path.basename(file))
 
 
 def module() -> Any:

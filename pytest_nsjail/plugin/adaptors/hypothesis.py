@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +22,8 @@ class Hypothesis(Nothing):
     def __init__(self, config: pytest.Config) -> None:
         self._start = config.invocation_params.dir
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
-        carry_back(ending, below(self._home()))
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
+        return carry_back(ending, below(self._home()))
 
     def _home(self) -> str:
         configuration: Any = sys.modules.get("hypothesis.configuration")

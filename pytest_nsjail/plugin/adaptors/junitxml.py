@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,10 +32,10 @@ class JunitXml(Nothing):
         # Nothing is reported in a child, so that every attribute is the test's own.
         return {"suite": self._xml.global_properties[self._before :], "test": self._xml.node_reporter(item.nodeid).attrs}
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
-        if told is None:
-            return
-        for name, value in told["suite"]:
-            self._xml.add_global_property(name, value)
-        for name, value in told["test"].items():
-            self._xml.node_reporter(item.nodeid).add_attribute(name, value)
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
+        if told is not None:
+            for name, value in told["suite"]:
+                self._xml.add_global_property(name, value)
+            for name, value in told["test"].items():
+                self._xml.node_reporter(item.nodeid).add_attribute(name, value)
+        return ()

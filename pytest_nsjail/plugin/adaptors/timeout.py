@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -93,7 +94,7 @@ class Timeout(Nothing):
         item.config.hook.pytest_timeout_cancel_timer(item=item)
         return {"running": running}
 
-    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> None:
+    def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
         self._away = None
         if self._stacks is not None:
             stacks = self._stacks[:].rstrip(b"\0").decode(errors="replace")
@@ -103,6 +104,7 @@ class Timeout(Nothing):
                 item.add_report_section("call", "stacks", stacks)
         if told is None or told.get("running"):
             self._rearm(item)
+        return ()
 
     def _rearm(self, item: pytest.Item) -> None:
         left = self._deadline - time.monotonic()
