@@ -47,7 +47,8 @@ def bound(limits: Limits, hierarchy: Hierarchy | None, *, session: str, name: st
     if limits.processes is not None and "pids" not in controllers:
         if exempt:
             raise Unsupported(
-                f"{limits!r}: there is no control group for the number of processes here (an isolated test never has one), and the kernel exempts root from RLIMIT_NPROC",
+                f"{limits!r}: there is no control group for the number of processes here (an isolated test never has one), "
+                "and the kernel exempts root from RLIMIT_NPROC",
                 f"{_DELEGATE}; or run the program as somebody else: user=1000",
             )
         rlimits.append((resource.RLIMIT_NPROC, limits.processes, limits.processes))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pytest
 
@@ -28,7 +29,7 @@ Scope = Literal["session", "module", "class", "function"]
 
 _RECORD = pytest.StashKey[Record]()
 _ITEM = pytest.StashKey[pytest.Item]()
-_RUNTIME = pytest.StashKey["Runtime | BaseException"]()
+_RUNTIME = pytest.StashKey["Runtime | Callable[[], NoReturn]"]()
 _SESSION = pytest.StashKey["Session"]()
 
 
@@ -80,6 +81,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     from pytest_nsjail.kernel.probe import quick
 
     return quick()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    # What is made once for all isolated tests is not on the time of the first: its limit may be a short one.
+    if not session.config.option.collectonly and isolated.any_of(session.items):
+        with suppress(pytest.fail.Exception, pytest.skip.Exception):
+            _runtime(session.config)
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -135,7 +145,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     finally:
         # Fixtures of the session are torn down by now, and may have used it.
         runtime = session.config.stash.get(_RUNTIME, None)
-        if runtime is not None and not isinstance(runtime, BaseException):
+        if runtime is not None and not callable(runtime):
             del session.config.stash[_RUNTIME]
             runtime.close()
 
@@ -181,22 +191,21 @@ def _adjusted(config: pytest.Config, spec: JailSpec) -> JailSpec:
 def _runtime(config: pytest.Config) -> Runtime:
     """What makes jails, for the whole session; where it cannot be had, every test that wants it ends in the same way."""
     if _RUNTIME not in config.stash:
-        try:
-            config.stash[_RUNTIME] = _started(config)
-        except (pytest.fail.Exception, pytest.skip.Exception) as error:
-            config.stash[_RUNTIME] = error
+        # What interrupts it, as a time limit may, is no answer for the tests that come.
+        config.stash[_RUNTIME] = _started(config)
     runtime = config.stash[_RUNTIME]
-    if isinstance(runtime, BaseException):
-        raise runtime.with_traceback(None)
+    if callable(runtime):
+        runtime()
     return runtime
 
 
-def _started(config: pytest.Config) -> Runtime:
+def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
+    """What makes jails, or what ends a test that wants it."""
     from pytest_nsjail.errors import NsjailError, SetupError, Unsupported
 
     if not sys.platform.startswith("linux"):
         what = f"jails are made of Linux namespaces, and this is {sys.platform}"
-        options.unavailable(config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
+        return partial(options.unavailable, config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
     from pytest_nsjail.runtime import Runtime
 
     def finished(spec: JailSpec, result: Result) -> None:
@@ -207,15 +216,15 @@ def _started(config: pytest.Config) -> Runtime:
         echo = options.echo(config)
         runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished, echo=echo)
     except Unsupported as error:
-        options.unavailable(config, error)
+        return partial(options.unavailable, config, error)
     except NsjailError as error:
         # A store that cannot be used is a mistake to mend, and no reason to skip.
-        options.fail(error)
+        return partial(options.fail, error)
     try:
         runtime.check()
     except (SetupError, Unsupported) as error:
         runtime.close()
-        options.unavailable(config, error)
+        return partial(options.unavailable, config, error)
     except BaseException:
         runtime.close()
         raise

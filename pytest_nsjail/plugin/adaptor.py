@@ -39,3 +39,6 @@ class Adaptor(Protocol):
         :param told: what :meth:`child_ends` returned, as the child tells it: it is not to be trusted. None where it told nothing, or died before.
         :return: the paths among those that the test wrote which are not gone with it, for they were carried back.
         """
+
+    def death(self) -> str:
+        """In the parent, after :meth:`parent_after`: why the child died, where the other plugin ended it; else empty."""

@@ -102,6 +102,15 @@ def check(items: list[pytest.Item]) -> bool:
     return bool([item for item in items if world(item)])
 
 
+def any_of(items: list[pytest.Item]) -> bool:
+    """Whether any is isolated, as far as its marker can be meant."""
+    for item in items:
+        with contextlib.suppress(pytest.UsageError):
+            if world(item):
+                return True
+    return False
+
+
 @contextlib.contextmanager
 def refused(item: pytest.Item, error: pytest.UsageError) -> Iterator[None]:
     """Let the set-up of an item fail by an error's words."""

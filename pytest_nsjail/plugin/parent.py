@@ -192,7 +192,7 @@ class Parent:
             except ValueError as error:
                 self._fail(when, f"the test's process told what is no message during {when}: {error}")
         ending = self._end(when, None)
-        carrier.fail(deaths.died(ending, when))
+        carrier.fail(next(filter(None, (adaptor.death() for adaptor in self._adaptors)), "") or deaths.died(ending, when))
 
     def _ready(self) -> bool:
         """Whether a message is there: its sender may be dead since."""

@@ -20,6 +20,7 @@ _PROJECT = str(Path(pytest_nsjail.__file__).parents[1])
 # All that may differ between two sessions, and why.
 _SAME: tuple[tuple[str, str], ...] = (
     (r"0x[0-9a-f]{5,}", "0x..."),  # an object's address
+    (r"(started|stopped)( daemon)? \d{12,}", r"\1 0"),  # a thread's identity is an address, too
     (r"\bgw\d\b", "gw0"),  # the worker on which a test happened to run
 )
 _CHANCE = ("$report_type", "_report_type", "longrepr", "node", "worker_id", "testrun_uid", "item_index")

@@ -27,3 +27,7 @@ class Nothing:
     def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
         """In the parent, after the child."""
         return ()
+
+    def death(self) -> str:
+        """In the parent, after a child that died."""
+        return ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import mmap
-import os
 import sys
 import threading
 import time
@@ -56,6 +55,7 @@ class Timeout(Nothing):
         self._child = False
         self._left: Any = None  # the settings of the timer that ran when its child was forked
         self._stacks: mmap.mmap | None = None
+        self._said = ""  # by a child that ended for its time was over
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
@@ -97,7 +97,7 @@ class Timeout(Nothing):
     def parent_after(self, item: pytest.Item, told: dict[str, Any] | None, ending: Ending) -> Collection[str]:
         self._away = None
         if self._stacks is not None:
-            stacks = self._stacks[:].rstrip(b"\0").decode(errors="replace")
+            self._said, _, stacks = self._stacks[:].rstrip(b"\0").decode(errors="replace").partition("\n\n")
             self._stacks.close()
             self._stacks = None
             if stacks:
@@ -105,6 +105,9 @@ class Timeout(Nothing):
         if told is None or told.get("running"):
             self._rearm(item)
         return ()
+
+    def death(self) -> str:
+        return self._said
 
     def _rearm(self, item: pytest.Item) -> None:
         left = self._deadline - time.monotonic()
@@ -116,10 +119,12 @@ class Timeout(Nothing):
         """In a child, in a thread of its own: leave the stacks to the parent, and end."""
         if not settings.disable_debugger_detection and self._module.is_debugging():
             return
+        from posix import _exit  # not os's, which coverage may have made its own
+
         own, names = threading.get_ident(), {thread.ident: thread.name for thread in threading.enumerate()}
         frames = [(ident, frame) for ident, frame in sys._current_frames().items() if ident != own]
         said = [f"Timeout (>{settings.timeout}s) from pytest-timeout.\n"]
         said += [f"Stack of {names.get(ident, '<unknown>')} ({ident})\n{''.join(traceback.format_stack(frame))}" for ident, frame in frames]
         assert self._stacks is not None
         self._stacks.write("\n".join(said).encode(errors="replace")[: _STACKS - 1])
-        os._exit(1)
+        _exit(1)
