@@ -140,10 +140,14 @@ class Parent:
         :raises BaseException: what ends the session, or pytest's failure for a child that cannot tell any more.
         """
         __tracebackhide__ = True
+        debugged = False
         while True:
             try:
                 body = self._next(when)
-            except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
+            except (KeyboardInterrupt, SystemExit, pytest.exit.Exception) as error:
+                # The debugger has heard the keyboard's, too, and it is his.
+                if debugged and isinstance(error, KeyboardInterrupt):
+                    continue
                 self.give_up()
                 raise
             kind = body.get("kind")
@@ -157,6 +161,7 @@ class Parent:
             except (KeyError, ValueError, TypeError, AttributeError) as error:
                 self._fail(when, f"the test's process told what is no message during {when}: {error!r}")
             if kind == "debugger":
+                debugged = True
                 self._clock.stop()
             elif kind == "left":
                 self._left(body, when)
