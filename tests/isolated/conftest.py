@@ -23,7 +23,8 @@ _SAME: tuple[tuple[str, str], ...] = (
     (r"(started|stopped)( daemon)? \d{12,}", r"\1 0"),  # a thread's identity is an address, too
     (r"\bgw\d\b", "gw0"),  # the worker on which a test happened to run
 )
-_CHANCE = ("$report_type", "_report_type", "longrepr", "node", "worker_id", "testrun_uid", "item_index")
+# The structure of a failure and of a subtest's values is test_fidelity.py's; here their texts are compared. The rest is a worker's.
+_CHANCE = ("$report_type", "_report_type", "longrepr", "_subtest.context", "node", "worker_id", "testrun_uid", "item_index")
 
 
 class Told(NamedTuple):
@@ -105,8 +106,8 @@ def _normal(text: str) -> str:
 def _compared(event: dict[str, Any]) -> dict[str, Any]:
     if event["event"] != "report":
         return event
-    # The structure of a traceback is compared by test_fidelity.py, here its text is; what this plugin adds is not plain pytest's.
     fields = {name: value for name, value in event["fields"].items() if name not in _CHANCE}
+    # What this plugin adds is not plain pytest's.
     fields["sections"] = [one for one in fields["sections"] if not one["tuple"][0].startswith("nsjail: leftovers")]
     if "_hypothesis_stats" in fields:
         # They are durations.

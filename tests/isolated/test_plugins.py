@@ -143,4 +143,4 @@ def test_every_plugin_that_is_installed_is_active(inner: pytest.Pytester, monkey
     assert {name: outcomes[name] for name in ("passed", "failed", "rerun")} == {"passed": 4, "failed": 2, "rerun": 2}
     result.stdout.fnmatch_lines(["under.py * 100%"])
     assert not re.search(r"worker 'gw\d' crashed", str(result.stdout))
-    assert len(set(re.findall(r'<testcase [^>]*?name="(\w+)"', (inner.path / "report.xml").read_text()))) == 6
+    assert len(set(re.findall(r'<testcase [^>]* name="(\w+)"', (inner.path / "report.xml").read_text()))) == 6

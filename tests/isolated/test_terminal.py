@@ -118,7 +118,7 @@ def test_a_debugger_is_in_the_jail(inner: pytest.Pytester, terminal: Callable[..
     assert "1 failed, 1 passed" in session.text
     assert session.text.count("E       assert 2 == 1") == 1
     # What it had said is shown before the prompt, and not again.
-    assert session.text.count("said before") == 1
+    assert session.text.count("\nsaid before\n") == 1
 
 
 def test_a_breakpoint_has_no_time_limit(inner: pytest.Pytester, terminal: Callable[..., Terminal]) -> None:

@@ -22,9 +22,7 @@ def test_function(number, shared, worker_id, record_property):
     record_property("number", number)
     print("said", number)
     assert shared == worker_id == os.environ["PYTEST_XDIST_WORKER"]
-def test_fails(request):
-    assert request.getfixturevalue("testrun_uid")
-    raise ValueError
+def test_fails(): raise ValueError
 def test_warns(): warnings.warn("beware")
 class TestClass:
     @pytest.mark.parametrize("number", range(3))
