@@ -13,9 +13,10 @@ from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.payload import Payload
 from pytest_nsjail.jail.perform import Site
-from pytest_nsjail.kernel import wire
-from pytest_nsjail.kernel.idmap import IdMap
+from pytest_nsjail.kernel import syscall, wire
+from pytest_nsjail.kernel.idmap import IdMap, write
 from pytest_nsjail.kernel.procfs import FIRST, number_next
+from pytest_nsjail.kernel.spawn import Call, Child
 
 # In the order in which they are told.
 DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
@@ -37,17 +38,15 @@ class Entrance:
 
         :param waiting: a payload that was born ahead of need.
         """
-        if waiting is not None and waiting.idmap != idmap:
+        own = None
+        if waiting is not None:
+            own = waiting.door if waiting.idmap == idmap else None
             waiting.discard()
-            waiting = None
-        if waiting is None:
-            waiting = Payload(None, self._site.sysctls)
-            if failure := waiting.bear(idmap, self._site.proc):
-                tell(self._sock, {"event": "failed", "step": failure.step, "errno": failure.errno, "path": ""})
-                os._exit(0)
-        assert waiting.door is not None
-        own = waiting.door
-        waiting.discard()
+        try:
+            own = _user_namespace(idmap, self._site.proc) if own is None else own
+        except OSError as error:
+            tell(self._sock, {"event": "failed", "step": "a user namespace for the test", "errno": error.errno, "path": ""})
+            os._exit(0)
         # Who comes in has the number that a program would have.
         number_next(self._site.sysctls, FIRST)
         doors = [*(os.open(f"{self._site.proc}/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in DOORS), own]
@@ -68,10 +67,17 @@ class Entrance:
                 if fd == woken:
                     os.read(woken, 4096)
                     _reap()
-                elif wire.receive(self._sock) is None:
-                    os._exit(0)
-                else:
+                elif self._called():
                     self._finish()
+                else:
+                    os._exit(0)
+
+    def _called(self) -> bool:
+        """Whether pytest has said something, which can only be the one thing; or is gone."""
+        try:
+            return bool(self._sock.recv(1))
+        except ConnectionResetError:
+            return False
 
     def _finish(self) -> NoReturn:
         """Who came in has ended, or is about to: tell who is left and what was written."""
@@ -85,6 +91,28 @@ class Entrance:
         found = [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
         body = {"event": "finished", "changes": [(layer.prefix, changed) for layer, changed in found]}
         leave(self._sock, body, [layer.upper for layer, _ in found])
+
+
+def _user_namespace(idmap: IdMap, proc: str) -> int:
+    """A descriptor of a fresh one below this process's own; one is born with a child (clone(2)), and outlives it here.
+
+    :raises OSError: from the kernel.
+    """
+    wait, go = os.pipe2(os.O_CLOEXEC)
+    child = Child([Call("wait to be looked at", "read", (wait, bytes(bytearray(8)), 1))])
+    try:
+        # As in Payload.bear().
+        syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
+        child.bear(syscall.CLONE_NEWUSER)
+        write(child.pid, idmap, proc)
+        return os.open(f"{proc}/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
+        if child.pid:
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+        os.close(wait)
+        os.close(go)
 
 
 def _reap() -> None:

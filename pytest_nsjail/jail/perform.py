@@ -137,7 +137,7 @@ class Site:
             case Overlay(lower, userxattr):
                 self._overlay(lower, userxattr)
             case Hold():
-                self._held = hold(Workplace(*step))
+                self._held = hold(self.stage, Workplace(*step))
             case HostRoot():
                 hide(self.stage, self.staged, step)
                 self.proc = "/proc"
@@ -148,7 +148,7 @@ class Site:
                     under.made += made
                 self.layers += [layer] if layer else []
             case Unstage():
-                unstage(self.stage, self.staged)
+                unstage(self.staged)
                 os.close(self.root)
             case ShareIpc():
                 syscall.setns(self.given["ipc"], syscall.CLONE_NEWIPC)

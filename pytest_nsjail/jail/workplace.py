@@ -12,6 +12,8 @@ from pytest_nsjail.kernel.mounts import (
     MOUNT_ATTR_RDONLY,
     MS_BIND,
     MS_MOVE,
+    MS_PRIVATE,
+    MS_UNBINDABLE,
     attach_mount,
     clone_mount,
     make_inside,
@@ -36,17 +38,21 @@ class Held(NamedTuple):
     project: int
 
 
-def hold(step: Workplace) -> Held:
+def hold(stage: str, step: Workplace) -> Held:
     """Take hold of what the step will put in place.
 
     :raises OSError: what the kernel said.
     """
     shown = []
+    # Else a copy of the stage would be shown along with its surroundings; an umount(2) of each waits some milliseconds (RCU).
+    mount("none", stage, "", MS_UNBINDABLE)
     for path, writable in step.shown:
         fd = clone_mount(path)
         if not writable:
             restrict_mount(fd, MOUNT_ATTR_RDONLY, path=path)
         shown.append((path, fd))
+    # No overlay has its layer on an unbindable mount.
+    mount("none", stage, "", MS_PRIVATE)
     return Held(shown, os.open(step.project, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if step.project else -1)
 
 
@@ -107,11 +113,9 @@ def place(root: int, staged: int, held: Held, step: Workplace) -> tuple[list[str
     return all_made, layer
 
 
-def unstage(stage: str, staged: int) -> None:
-    """The stage out of sight, and what copies of it were shown along with its surroundings.
+def unstage(staged: int) -> None:
+    """The stage out of sight.
 
     :raises OSError: what the kernel said.
     """
     umount(f"/proc/self/fd/{staged}")
-    while os.path.ismount(stage):
-        umount(stage)

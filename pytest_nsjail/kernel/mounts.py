@@ -9,7 +9,7 @@ from pytest_nsjail.kernel.syscall import SYS_OPENAT2, libc, number_or_raise, sys
 
 # include/uapi/linux/mount.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1 << 5, 1 << 12, 1 << 13, 1 << 14, 1 << 18
+MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_UNBINDABLE, MS_PRIVATE = 1 << 5, 1 << 12, 1 << 13, 1 << 14, 1 << 17, 1 << 18
 MNT_DETACH = 2
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH, _AT_FDCWD = 1, 0x8000, 0x1000, -100
@@ -106,29 +106,39 @@ def openat2(directory: int, path: str, flags: int) -> int:
 def make_inside(root: int, path: str, *, directory: bool, mode: int = 0o755) -> tuple[int, list[str]]:
     """Open (O_PATH) the directory or file at ``path`` inside ``root``, making what is missing of it.
 
-    Symlinks are followed inside the root, a dangling one is an error: nothing is made through it.
+    Symlinks are followed inside the root, a dangling one is an error: nothing is made through it. Nor is it through a ``..``.
 
     :return: the descriptor, and the paths (physical, inside the root) that were made.
     :raises OSError: from the kernel; EISDIR or ENOTDIR where the kinds differ.
     """
+    names = [name for name in path.split("/") if name]
+    # The longest part of the path that is there.
+    depth = len(names)
+    where = -1
+    while where < 0:
+        try:
+            where = openat2(root, "/".join(names[:depth]) or ".", os.O_PATH)
+        except FileNotFoundError:
+            if depth == 0:
+                raise
+            depth -= 1
     made: list[str] = []
-    where = os.dup(root)
     try:
-        names = [name for name in path.split("/") if name]
-        for depth, name in enumerate(names):
-            last = depth == len(names) - 1
-            so_far = "/".join(names[: depth + 1])
-            try:
-                found = openat2(root, so_far, os.O_PATH)
-            except FileNotFoundError:
-                if last and not directory:
-                    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=where))
-                else:
-                    os.mkdir(name, mode if last else 0o755, dir_fd=where)
-                found = openat2(root, so_far, os.O_PATH)
-                made.append(os.readlink(f"/proc/self/fd/{found}")[len(os.readlink(f"/proc/self/fd/{root}")) :])
+        if depth < len(names):
+            # The kernel names the root of a namespace "/", any other without a slash at its end.
+            parent = os.readlink(f"/proc/self/fd/{where}")[len(os.readlink(f"/proc/self/fd/{root}").rstrip("/")) :].rstrip("/")
+        for place, name in enumerate(names[depth:], depth + 1):
+            last = place == len(names)
+            if last and not directory:
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=where))
+            else:
+                os.mkdir(name, mode if last else 0o755, dir_fd=where)
+            # What was just made is no symlink, and one that was put in its place since leads nowhere.
+            found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where)
             os.close(where)
             where = found
+            parent = f"{parent}/{name}"
+            made.append(parent)
     except BaseException:
         os.close(where)
         raise

@@ -83,9 +83,11 @@ def test_an_error_leaves_no_descriptor(root):
     fd, inside, _ = root
     (inside / "file").touch()
     before = len(os.listdir("/proc/self/fd"))
-    for _ in range(5):
+    for number in range(5):
         with pytest.raises(NotADirectoryError):
-            make(fd, "/a/../file/x")
+            make(fd, "/file/x")
+        with pytest.raises(FileExistsError):
+            make(fd, f"/{number}/../x")
     assert len(os.listdir("/proc/self/fd")) == before
 
 
