@@ -7,22 +7,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pytest_nsjail import Copy, Exited, Listening, Tree
+from pytest_nsjail import Copy, Elf, Exited, Listening, Tree
 
 NPM = Path("/usr/bin/npm").resolve()
+# Debian's npm is made of other packages beside it, which its Node finds by where it lies itself; others bring theirs along.
+LIBRARY = Path("/usr/share/nodejs")
+NPM_PARTS = [LIBRARY, Path("/usr/share/javascript")] if LIBRARY in NPM.parents else [NPM.parents[1]]
 
 
 @pytest.fixture(scope="session")
-def installed(nsjail_image, node_files, project):
+def installed(nsjail_image, project):
     """A build stage: Node, npm, and the application with a package of its own, which package.json names."""
-    # Debian's npm is made of other packages beside it.
-    library = Path("/usr/share/nodejs")
-    npm = library if library in NPM.parents else NPM.parents[1]
-    node, users, *parts = node_files
-    parts = [part for part in parts if library != npm]
-    sources = Tree(project / "page", to="/var/app", exclude=("node_modules", "package-lock.json"))
-    builder = nsjail_image(node, users, *parts, Tree(npm), sources, env={"HOME": "/tmp", "PATH": "/bin"}, workdir="/var/app", name="npm")
-    return builder.stage(["node", NPM, "install", "--offline", "--no-audit", "--no-fund"])
+    npm = nsjail_image(
+        Elf("/usr/bin/node"),
+        *map(Tree, NPM_PARTS),
+        Tree(project / "page", to="/var/app", exclude=("node_modules", "package-lock.json")),
+        env={"HOME": "/tmp", "PATH": "/usr/bin"},
+        workdir="/var/app",
+        name="npm",
+    )
+    return npm.stage(["node", NPM, "install", "--offline", "--no-audit", "--no-fund"])
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +49,9 @@ def server(nsjail_start, page):
 
 
 def test_s5_npm_is_not_in_the_image_and_what_it_installed_is(page):
-    # npm installs a package of the tree as a link to it.
-    assert "/var/app/node_modules/greeting" in page.files
-    assert not any("npm" in path for path in page.files)
+    # A package of the tree npm installs as a link to it or as a copy, which of them depends on its version.
+    assert any(path.startswith("/var/app/node_modules/greeting") for path in page.files)
+    assert not any("/npm/" in path for path in page.files)
 
 
 def test_s5_through_the_published_port(server):
