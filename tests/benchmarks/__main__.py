@@ -7,7 +7,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import build, closures, isolated, start
+from tests.benchmarks import build, closures, isolated, servers, start
 
 
 def main() -> None:
@@ -15,12 +15,14 @@ def main() -> None:
     print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, {'root' if os.getuid() == 0 else 'unprivileged'}")
     with tempfile.TemporaryDirectory(prefix="nsjail-benchmark-") as name:
         directory = Path(name)
-        for part in ("start", "build", "isolated"):
+        for part in ("start", "build", "isolated", "servers"):
             (directory / part).mkdir()
         print(f"\n## A static program that does nothing, linked with musl, {start.ROUNDS} interleaved rounds\n")
         print(start.measured(directory / "start"), flush=True)
         print(f"\n## {isolated.TESTS} isolated tests, {isolated.ROUNDS} interleaved rounds\n")
         print(isolated.measured(directory / "isolated"), flush=True)
+        print(f"\n## A Redis, from asking for it to its PONG, {servers.ROUNDS} interleaved rounds\n")
+        print(servers.measured(directory / "servers"), flush=True)
         print(f"\n## Building, {build.ROUNDS} rounds\n")
         print(build.measured(directory / "build", start.compiled(directory / "build")), flush=True)
     print(f"\n## The closures of {closures.PROGRAMS} programs, {closures.ROUNDS} interleaved rounds\n")
