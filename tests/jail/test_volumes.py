@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nsjail.errors import SetupError
+from pytest_nsjail.kernel.facts import facts
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.spec.mount import Bind
 
@@ -22,8 +23,11 @@ def owners(directory: Path) -> set[tuple[int, int]]:
 
 
 @pytest.fixture
-def volume(tmp_path: Path) -> Path:
+def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """As pytest makes one: its own, and closed to everybody else."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], check=True, capture_output=True, text=True).stdout.strip()
+    if os.geteuid() == 0 and kind == "tmpfs" and facts().kernel < (6, 3):
+        request.applymarker(pytest.mark.xfail(raises=SetupError, strict=False, reason="an id-mapped tmpfs: Linux 6.3"))
     directory = tmp_path / "volume"
     directory.mkdir(mode=0o700)
     (directory / "before").write_text("of the host\n")
