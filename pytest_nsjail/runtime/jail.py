@@ -155,9 +155,8 @@ class Jail(Endpoint):
 
     def said(self, since: tuple[int, int] = (0, 0)) -> tuple[str, str]:
         """What its main program has written to its standard output and error, from some number of bytes of each on."""
-        with self._gathering:
-            out, err = (self._result.stdout_bytes, self._result.stderr_bytes) if self._result else self._handle.output(_MAIN)
-        return out[since[0] :].decode(errors="surrogateescape"), err[since[1] :].decode(errors="surrogateescape")
+        out, err = self._output_since(since)
+        return out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape")
 
     @property
     def ended(self) -> bool:
