@@ -6,10 +6,12 @@ sockets, whose frames carry how the kernel meant to cut them and sum them up (PA
 
 from __future__ import annotations
 
+import array
 import heapq
 import itertools
 import select
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from random import Random
@@ -19,7 +21,10 @@ from pytest_nsjail.kernel.timer import Timer
 
 # include/uapi/linux/if_packet.h, if_ether.h
 _SOL_PACKET, _VNET_HDR, _IGNORE_OUTGOING, _ETH_P_ALL = 263, 15, 23, 3
-_SO_RCVBUFFORCE = 33
+# include/uapi/asm-generic/socket.h; linux/filter.h: BPF_RET | BPF_K, with nothing of the packet
+_SO_RCVBUFFORCE, _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 33, 26, 27
+_RETURN_NOTHING = array.array("B", struct.pack("HBBI", 6, 0, 0, 0))
+_TAKE_NOTHING = struct.pack("HP", 1, _RETURN_NOTHING.buffer_info()[0])
 _BUFFER = 8 << 20
 # Of struct virtio_net_hdr; the Ethernet frame follows, and then what its type says.
 _FRAME, _TYPE, _PACKET = 10, 22, 24
@@ -48,6 +53,24 @@ class _Way:
 
     def __init__(self, source: socket.socket, target: socket.socket) -> None:
         self.source, self.target = source, target
+
+    def ignore(self) -> None:
+        """Hear of no frame more. A filter that takes nothing is there at once, where to close a socket is to wait for all processors (synchronize_net)."""
+        self.source.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _TAKE_NOTHING)
+
+    def heed(self) -> None:
+        """The end of that."""
+        self.source.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+    def receive(self, buffer: memoryview) -> memoryview | None:
+        """The next frame; None where there is none.
+
+        :raises OSError: once, where the interface went.
+        """
+        try:
+            return buffer[: self.source.recv_into(buffer)]
+        except BlockingIOError:
+            return None
 
     def treat(self, treatment: Treatment, direction: int) -> None:
         self.delay, self.jitter, self.loss, seed = treatment
@@ -95,27 +118,34 @@ class Emulator:
         :param ends: the names of two interfaces.
         :raises OSError: where there is no such interface.
         """
-        if number not in self._links:
+        if number in self._links:
+            for way in self._links[number]:
+                if way.source.fileno() not in self._ways:
+                    way.heed()
+        else:
             one, other = (_packets(name) for name in ends)
-            self._links[number] = ways = _Way(one, other), _Way(other, one)
-            for way in ways:
-                self._ways[way.source.fileno()] = number, way
-                self._poll.register(way.source, select.POLLIN)
+            self._links[number] = _Way(one, other), _Way(other, one)
         for direction, way in enumerate(self._links[number]):
             way.treat(treatment, direction)
+            if way.source.fileno() not in self._ways:
+                self._ways[way.source.fileno()] = number, way
+                self._poll.register(way.source, select.POLLIN)
 
     def release(self, number: int) -> None:
-        """Emulate a link no more; what is on its way arrives now."""
-        ways = self._links.pop(number, ())
+        """Let a link be, until it is treated again; what is on its way arrives now."""
+        ways = self._links.get(number, ())
+        for way in ways:
+            way.ignore()
+            self._forget(way)
+            try:
+                while (last := way.receive(self._buffer)) is not None:
+                    self._due.append((time.monotonic(), next(self._order), way, bytes(last)))
+            except OSError:
+                pass  # the interface went, with its jail
         for _, _, way, frame in sorted(one for one in self._due if one[2] in ways):
             way.send(frame)
         self._due = [one for one in self._due if one[2] not in ways]
         heapq.heapify(self._due)
-        for way in ways:
-            self._poll.unregister(way.source)
-            del self._ways[way.source.fileno()]
-        for way in ways:
-            way.source.close()
 
     def carry(self, fd: int) -> None:
         """What a descriptor of its own has come with."""
@@ -126,22 +156,35 @@ class Emulator:
         number, way = self._ways[fd]
         first = self._due[0][0] if self._due else None
         now = time.monotonic()
-        for _ in range(_TURN):
-            try:
-                frame = self._buffer[: way.source.recv_into(self._buffer)]
-            except BlockingIOError:
-                break
-            except OSError:  # the interface went, with its jail
-                self.release(number)
-                return
-            if way.loses(frame):
-                continue
-            if late := way.lateness():
-                heapq.heappush(self._due, (now + late, next(self._order), way, bytes(frame)))
-            else:
-                way.send(frame)
+        try:
+            for _ in range(_TURN):
+                frame = way.receive(self._buffer)
+                if frame is None:
+                    break
+                if way.loses(frame):
+                    continue
+                if late := way.lateness():
+                    heapq.heappush(self._due, (now + late, next(self._order), way, bytes(frame)))
+                else:
+                    way.send(frame)
+        except OSError:
+            self._lose(number)
         if self._due and self._due[0][0] != first:
             self._timer.set(self._due[0][0])
+
+    def _lose(self, number: int) -> None:
+        """A link's interface went, with its jail."""
+        ways = self._links.pop(number)
+        self._due = [one for one in self._due if one[2] not in ways]
+        heapq.heapify(self._due)
+        for way in ways:
+            self._forget(way)
+        for way in ways:
+            way.source.close()
+
+    def _forget(self, way: _Way) -> None:
+        self._poll.unregister(way.source)
+        del self._ways[way.source.fileno()]
 
     def _deliver(self) -> None:
         now = time.monotonic()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 _ERROR, _REQUEST, _ACK, _EXCLUSIVE, _REPLACE, _CREATE = 2, 0x1, 0x4, 0x200, 0x100, 0x400
 _HEADER = struct.Struct("=IHHII")
 # include/uapi/linux/rtnetlink.h
-_NEWLINK, _SETLINK, _NEWADDR, _NEWQDISC, _DELLINK, _DELQDISC = 16, 19, 20, 36, 17, 37
+_NEWLINK, _SETLINK, _NEWADDR, _NEWQDISC, _DELQDISC = 16, 19, 20, 36, 37
 # include/uapi/linux/if_link.h
 _ADDRESS, _NAME, _MTU, _MASTER, _PROTINFO, _LINKINFO, _AF_SPEC, _NET_NS_FD = 1, 3, 4, 10, 12, 18, 26, 28
 _KIND, _DATA, _PEER = 1, 2, 1
@@ -78,16 +78,16 @@ def bridge(index: int, name: str) -> Change:
     return _change(f"a bridge, {name}", _NEWLINK, _CREATE | _EXCLUSIVE, _link(index) + _text(_NAME, name) + info)
 
 
-def cable(index: int, name: str, other: int, other_name: str, *, master: int = 0, address: bytes = b"", elsewhere: bool = False) -> Change:
+def cable(index: int, name: str, other: int, other_name: str, *, address: bytes = b"", elsewhere: bool = False) -> Change:
     """Two interfaces and a wire between them (veth(4)), both down: up, before the other end is there, is ENOTCONN.
 
-    :param master: the bridge that the first end is a port of; 0 for none.
-    :param address: the other end's hardware address.
+    :param address: the first end's hardware address.
     :param elsewhere: whether the other end is in the namespace that :data:`NAMESPACE` stands for.
     """
-    peer = _link(other) + _text(_NAME, other_name) + (attribute(_ADDRESS, address) if address else b"") + (NAMESPACE if elsewhere else b"")
+    peer = _link(other) + _text(_NAME, other_name) + (NAMESPACE if elsewhere else b"")
     info = attribute(_LINKINFO, _text(_KIND, "veth") + attribute(_DATA, attribute(_PEER | _NESTED, peer)))
-    return _change(f"a pair of interfaces, {name} and {other_name} (veth)", _NEWLINK, _CREATE | _EXCLUSIVE, _link(index) + _text(_NAME, name) + (_number(_MASTER, master) if master else b"") + info)
+    body = _link(index) + _text(_NAME, name) + (attribute(_ADDRESS, address) if address else b"") + info
+    return _change(f"a pair of interfaces, {name} and {other_name} (veth)", _NEWLINK, _CREATE | _EXCLUSIVE, body)
 
 
 def up(index: int) -> Change:
@@ -111,12 +111,8 @@ def port_of(index: int, master: int) -> Change:
 
 def deaf(index: int) -> Change:
     """A port of a bridge that lets nothing pass any more, though its carrier stays."""
-    return _change(f"port {index} disabled", _SETLINK, 0, _link(index, family=_AF_BRIDGE) + attribute(_PROTINFO | _NESTED, attribute(_PORT_STATE, bytes([_DISABLED]))))
-
-
-def unlink(index: int) -> Change:
-    """An interface gone, and with it the other end of its cable. It takes 20 ms: a whole namespace goes sooner, and by itself."""
-    return _change(f"interface {index} gone", _DELLINK, 0, _link(index))
+    state = attribute(_PROTINFO | _NESTED, attribute(_PORT_STATE, bytes([_DISABLED])))
+    return _change(f"port {index} disabled", _SETLINK, 0, _link(index, family=_AF_BRIDGE) + state)
 
 
 def address(index: int, address: str, prefix: int) -> Change:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
@@ -54,9 +55,6 @@ class Network:
         self._members: dict[str, Member] = {}
         self._hosts: dict[str, int] = {}
         self._joined = 0
-        # Where each jail's link is, by the number of the bridge; and where that of the next one will be.
-        self._bridges: dict[Member, int] = {}
-        self._count, self._open = 1, 0
         self._log: list[Fault] = []
         self._lock = threading.RLock()
         self.closed = False
@@ -100,15 +98,8 @@ class Network:
         """
         with self._lock:
             self._alive(f"nsjail_start(..., network={self.name!r})")
-            self._joined += 1
-            called = name or f"jail{self._joined}"
-            self._free(called)
-            host = self._hosts.setdefault(called.lower(), len(self._hosts) + 1)
-            if host > MOST:
-                raise SetupError(f"an address in the network {self.name}: all {MOST} are given")
-            member = Member(self, called, self._joined, host, hostname, endpoint, place)
-            self._switch.plug(member, self._open)
-            self._members[called], self._bridges[member] = member, self._open
+            member = self._plugged(endpoint, place, name, hostname)
+            self._members[member.name] = member
             self._tell()
             return member
 
@@ -117,7 +108,7 @@ class Network:
         with self._lock:
             if self._members.get(member.name) is not member:
                 return
-            del self._members[member.name], self._bridges[member]
+            del self._members[member.name]
             try:
                 self._switch.unplug(member)
                 self._tell()
@@ -130,6 +121,7 @@ class Network:
             if not self.closed:
                 self.closed = True
                 self._members.clear()
+                self._switch.close()
                 self._end()
 
     def __enter__(self) -> Network:
@@ -159,8 +151,8 @@ class Network:
             twice = [member.name for member, times in Counter(member for group in chosen for member in group).items() if times > 1]
             if twice:
                 raise SpecError(declaration, f"{', '.join(twice)} is named twice", "Put each jail into one group.")
-            self._split(chosen)
-            self._note("partition: " + " | ".join(", ".join(member.name for member in part) for part in self._parts()))
+            self._switch.split(chosen)
+            self._note("partition: " + " | ".join(", ".join(member.name for member in part) for part in self._switch.parts()))
 
     def isolate(self, jail: Named) -> None:
         """Let a jail reach nobody, and nobody it; the others stay as they are.
@@ -171,16 +163,14 @@ class Network:
             declaration = f"isolate() of the network {self.name!r}"
             self._alive(declaration)
             alone = self._member(declaration, jail)
-            # Those that newcomers are with stay those.
-            others = [part for part in self._parts() if self._bridges[part[0]] != self._open]
-            self._split([[alone], *([member for member in part if member is not alone] for part in others)])
+            self._switch.part(alone)
             self._note(f"isolate: {alone.name}")
 
     def heal(self) -> None:
         """Let every jail reach all others again: the end of :meth:`partition` and :meth:`isolate`. What :meth:`shape` did stays."""
         with self._lock:
             self._alive(f"heal() of the network {self.name!r}")
-            self._split([])
+            self._switch.split([])
             self._note("heal")
 
     def shape(
@@ -204,7 +194,7 @@ class Network:
         with self._lock:
             self._alive(declaration)
             member = self._member(declaration, jail)
-            self._switch.shape(member, shape, self._bridges[member])
+            self._switch.shape(member, shape)
             self._note(f"shape: {member.name}: {shape}")
 
     # How
@@ -226,36 +216,23 @@ class Network:
                 return member
         raise SpecError(declaration, f"{jail!r} is not in it", f"In it are {', '.join(self._members) or 'no jails'}.")
 
-    def _parts(self) -> list[list[Member]]:
-        """Who can reach whom."""
-        return [[member for member, at in self._bridges.items() if at == bridge] for bridge in dict.fromkeys(self._bridges.values())]
-
-    def _split(self, groups: list[list[Member]]) -> None:
-        """Give each group a bridge, and one to those that are in none; as many as can be stay where they are."""
-        named = {member for group in groups for member in group}
-        rest = [member for member in self._bridges if member not in named]
-        unused = list(range(self._count))
-        chosen = []
-        for group in sorted([*filter(None, groups), rest], key=len, reverse=True):
-            chosen.append((group, self._nearest(group, unused)))
-        for group, bridge in chosen:
-            moved = [member for member in group if self._bridges[member] != bridge]
-            if moved:
-                self._switch.move(moved, bridge)
-                self._bridges.update(dict.fromkeys(moved, bridge))
-            if group is rest:
-                self._open = bridge
-
-    def _nearest(self, group: Collection[Member], unused: list[int]) -> int:
-        """The bridge that most of a group are at, of those that no other group has; a new one where all are taken."""
-        for bridge, _ in Counter(self._bridges[member] for member in group).most_common():
-            if bridge in unused:
-                unused.remove(bridge)
-                return bridge
-        if unused:
-            return unused.pop()
-        self._count += 1
-        return self._switch.bridge()
+    def _plugged(self, endpoint: Endpoint, place: Place, name: str | None, hostname: str) -> Member:
+        while True:
+            self._joined += 1
+            called = name or f"jail{self._joined}"
+            self._free(called)
+            host = self._hosts.setdefault(called.lower(), len(self._hosts) + 1)
+            if host > MOST:
+                raise SetupError(f"an address in the network {self.name}: all {MOST} are given")
+            member = Member(self, called, self._joined, host, hostname, endpoint, place)
+            try:
+                self._switch.plug(member)
+            except SetupError as error:
+                # A test in a process of its own counts by itself, and what it numbered may still be there when the next one begins.
+                if error.errno != errno.EEXIST:
+                    raise
+            else:
+                return member
 
     def _called(self, member: Member) -> tuple[str, str]:
         return member.name, f"{member.name}.{self.name}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.kernel import rtnetlink
@@ -33,61 +34,88 @@ class Switch:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._v6 = _has_ipv6(place)
+        self._namespace = place.namespace()
         self._bridges = 0
+        # Where each jail's link is, by the number of the bridge, and where that of the next one will be.
+        self._at: dict[Member, int] = {}
+        self._open = self._bridge()
         self._shapes: dict[Member, Shape] = {}
         # Those whose frames pass the emulator, and those that have had the interfaces for that at any time.
         self._emulated: set[Member] = set()
         self._cabled: set[Member] = set()
-        self.bridge()
 
-    def bridge(self) -> int:
-        """One more bridge: its number, from 0."""
+    def close(self) -> None:
+        """Make no more changes."""
+        os.close(self._namespace)
+
+    def plug(self, member: Member) -> None:
+        """Give a jail a link and its addresses; it reaches those that are in no group."""
+        port = _PORTS + member.number
+        addresses = [rtnetlink.address(_OWN, member.addresses.v4, V4.prefixlen)]
+        addresses += [rtnetlink.address(_OWN, member.addresses.v6, V6.prefixlen)] if self._v6 else []
+        link = rtnetlink.cable(_OWN, "eth0", port, f"p{member.number}", address=member.hardware, elsewhere=True)
+        self._change(member.place, [link, *self._up(_OWN), *addresses], self._namespace)
+        self._change(self._place, [rtnetlink.port_of(port, _BRIDGES + self._open), *self._up(port)])
+        self._at[member] = self._open
+
+    def unplug(self, member: Member) -> None:
+        """A jail's link lets nothing pass any more; it goes with the jail, soon."""
+        # Refused where the jail, and its link, went before.
+        self._place.configure(rtnetlink.packet([rtnetlink.deaf(self._attached(member))]))
+        del self._at[member]
+        self._shapes.pop(member, None)
+        self._emulated.discard(member)
+        self._cabled.discard(member)
+
+    def parts(self) -> list[list[Member]]:
+        """Who can reach whom."""
+        return [[member for member, at in self._at.items() if at == bridge] for bridge in dict.fromkeys(self._at.values())]
+
+    def split(self, groups: Iterable[list[Member]]) -> None:
+        """Give each group a bridge, and one to those that are in none and to newcomers; as many as can be stay where they are."""
+        groups = [group for group in groups if group]
+        rest = [member for member in self._at if not any(member in group for group in groups)]
+        unused = list(range(self._bridges))
+        for group, bridge in [(group, self._nearest(group, unused)) for group in sorted([*groups, rest], key=len, reverse=True)]:
+            moved = [member for member in group if self._at[member] != bridge]
+            if moved:
+                moves = [rtnetlink.port_of(self._attached(member), _BRIDGES + bridge) for member in moved]
+                self._change(self._place, moves, gone=True)
+                self._at.update(dict.fromkeys(moved, bridge))
+            if group is rest:
+                self._open = bridge
+
+    def part(self, alone: Member) -> None:
+        """Give one jail a bridge of its own; the groups of the others stay."""
+        groups = [part for part in self.parts() if self._at[part[0]] != self._open]
+        self.split([[alone], *([member for member in group if member is not alone] for group in groups)])
+
+    def shape(self, member: Member, shape: Shape) -> None:
+        """What befalls a jail's packets from now on."""
+        if shape.emulated:
+            self._emulate(member, shape)
+        elif member in self._emulated:
+            self._release(member)
+        if shape.rate != self._shapes.get(member, Shape()).rate:
+            for place, index in ((self._place, _PORTS + member.number), (member.place, _OWN)):
+                self._change(place, [rtnetlink.rate(index, shape.rate) if shape.rate else rtnetlink.no_rate(index)], advice=_TBF)
+        self._shapes[member] = shape
+
+    def _bridge(self) -> int:
         number, self._bridges = self._bridges, self._bridges + 1
         index = _BRIDGES + number
         self._change(self._place, [rtnetlink.bridge(index, f"br{number}"), *self._up(index)])
         return number
 
-    def plug(self, member: Member, bridge: int) -> None:
-        """Give a jail a link, its other end a port of a bridge, and its addresses."""
-        port, namespace = _PORTS + member.number, member.place.namespace()
-        try:
-            link = rtnetlink.cable(port, f"p{member.number}", _OWN, "eth0", master=_BRIDGES + bridge, address=member.hardware, elsewhere=True)
-            self._change(self._place, [link, *self._up(port)], namespace)
-        finally:
-            os.close(namespace)
-        addresses = [rtnetlink.address(_OWN, member.addresses.v4, V4.prefixlen)]
-        addresses += [rtnetlink.address(_OWN, member.addresses.v6, V6.prefixlen)] if self._v6 else []
-        self._change(member.place, [*self._up(_OWN), *addresses])
+    def _nearest(self, group: Iterable[Member], unused: list[int]) -> int:
+        """The bridge that most of a group are at, of those that no other group has; a new one where all are taken."""
+        for bridge, _ in Counter(self._at[member] for member in group).most_common():
+            if bridge in unused:
+                unused.remove(bridge)
+                return bridge
+        return unused.pop() if unused else self._bridge()
 
-    def unplug(self, member: Member) -> None:
-        """A jail's link lets nothing pass any more; it goes with the jail, soon."""
-        self._shapes.pop(member, None)
-        self._emulated.discard(member)
-        self._cabled.discard(member)
-        # Refused where the jail, and its link, went before.
-        self._place.configure(rtnetlink.packet([rtnetlink.deaf(self._attached(member))]))
-
-    def move(self, members: Sequence[Member], bridge: int) -> None:
-        """Make the links of jails ports of another bridge."""
-        moves = [rtnetlink.port_of(self._attached(member), _BRIDGES + bridge) for member in members]
-        self._change(self._place, moves, gone=True)
-
-    def shape(self, member: Member, shape: Shape, bridge: int) -> None:
-        """What befalls a jail's packets from now on.
-
-        :param bridge: the one that its link is at.
-        """
-        if shape.emulated:
-            self._emulate(member, shape, bridge)
-        elif member in self._emulated:
-            self._release(member, bridge)
-        before = self._shapes.get(member, Shape())
-        if shape.rate != before.rate:
-            for place, index in ((self._place, _PORTS + member.number), (member.place, _OWN)):
-                self._change(place, [rtnetlink.rate(index, shape.rate) if shape.rate else rtnetlink.no_rate(index)], advice=_TBF)
-        self._shapes[member] = shape
-
-    def _emulate(self, member: Member, shape: Shape, bridge: int) -> None:
+    def _emulate(self, member: Member, shape: Shape) -> None:
         port, inner, outer = _PORTS + member.number, _INNER + member.number, _OUTER + member.number
         names = f"i{member.number}", f"o{member.number}"
         if member not in self._cabled:
@@ -95,17 +123,18 @@ class Switch:
             self._cabled.add(member)
         if member not in self._emulated:
             # The new port first: the other way round the bridge would know nobody for a moment.
-            self._change(self._place, [rtnetlink.port_of(outer, _BRIDGES + bridge), rtnetlink.port_of(port, 0)])
+            self._change(self._place, [rtnetlink.port_of(outer, _BRIDGES + self._at[member]), rtnetlink.port_of(port, 0)])
             self._emulated.add(member)
         try:
             self._place.emulate(member.number, (f"p{member.number}", names[0]), (shape.delay, shape.jitter, shape.loss, shape.seed))
         except OSError as error:
-            self._release(member, bridge)
+            self._release(member)
             raise SetupError(f"sockets at interface p{member.number} (packet(7))", error.errno) from error
 
-    def _release(self, member: Member, bridge: int) -> None:
+    def _release(self, member: Member) -> None:
         self._place.emulate(member.number, ("", ""), None)
-        self._change(self._place, [rtnetlink.port_of(_PORTS + member.number, _BRIDGES + bridge), rtnetlink.port_of(_OUTER + member.number, 0)])
+        back = rtnetlink.port_of(_PORTS + member.number, _BRIDGES + self._at[member])
+        self._change(self._place, [back, rtnetlink.port_of(_OUTER + member.number, 0)], gone=True)
         self._emulated.discard(member)
 
     def _attached(self, member: Member) -> int:

@@ -300,9 +300,10 @@ def _joining(name: str, scope: Scope, end: str) -> Callable[..., Generator[Calla
 
             yield network
 
-    joining.__doc__ = f"""Make a network for several jails, that reach each other by name and nothing else; it is closed at the end of the {end}.
+    what = "Make a network for several jails, that reach each other by name and nothing else"
+    joining.__doc__ = f"""{what}: ``nsjail_network(name=None)``; it is closed at the end of the {end}.
 
-    Jails join it by ``{name.replace('network', 'start')}(..., network=net, name="db")``; ``partition``, ``isolate``, ``heal`` and ``shape`` are what is done to it.
+    A jail joins it by ``network=net, name="db"``; ``net.partition``, ``net.isolate``, ``net.heal`` and ``net.shape`` are what is done to it.
     """
     return pytest.fixture(joining, scope=scope, name=name)
 

@@ -1,0 +1,87 @@
+"""What the kernel was asked, as another library reads it from the kernel."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pytest_nsjail.errors import SetupError
+from pytest_nsjail.kernel import rtnetlink
+from pytest_nsjail.network.network import Network
+from pytest_nsjail.network.switch import Switch
+from pytest_nsjail.runtime import Runtime
+from pytest_nsjail.runtime.jail import Jail
+
+pyroute2 = pytest.importorskip("pyroute2", reason="the tests' own requirement: pip install -e .[test]")
+
+
+@pytest.fixture
+def jail(runtime: Runtime) -> Iterator[Jail]:
+    with runtime.network() as net, runtime.start(["/bin/busybox", "sleep", "60"], network=net, name="a") as one:
+        one.net = net  # type: ignore[attr-defined]
+        yield one
+
+
+@contextmanager
+def look(jail: Jail) -> Iterator[Any]:
+    # asyncio, by which it reads, takes no raw sockets.
+    with pyroute2.IPRoute(use_socket=jail.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)) as found:
+        yield found
+
+
+def test_a_jail_has_one_link_more_and_no_way_out(jail: Jail):
+    with look(jail) as found:
+        links = {link.get_attr("IFLA_IFNAME"): link for link in found.get_links()}
+        own = links["eth0"]
+        assert own["state"] == "up"
+        assert own.get_attr("IFLA_ADDRESS") == "02:6e:73:6a:00:01"
+        assert links["lo"]["state"] == "up"
+        addresses = {(one.get_attr("IFA_ADDRESS"), one["prefixlen"]) for one in found.get_addr(index=own["index"])}
+        # None of the kernel's own, and none that is still tentative.
+        assert addresses == {("10.77.0.1", 16), ("fd4e:534a:4149:4c::1", 64)}
+        assert not any(one.get_attr("IFA_FLAGS") & 0x40 for one in found.get_addr(index=own["index"]))
+        assert list(found.get_default_routes()) == []
+        assert {route.get_attr("RTA_DST") for route in found.get_routes(family=socket.AF_INET, oif=own["index"], table=254)} == {"10.77.0.0"}
+
+
+@pytest.mark.parametrize(("rate", "bytes_a_second"), [("8M", 1_000_000), (1000, 125), ("30G", 3_750_000_000)])
+def test_a_rate_is_a_token_bucket(jail: Jail, rate: object, bytes_a_second: int):
+    net: Network = jail.net  # type: ignore[attr-defined]
+    net.shape(jail, rate=rate)  # type: ignore[arg-type]
+    with look(jail) as found:
+        queue = next(one for one in found.get_qdiscs() if one.get_attr("TCA_KIND") == "tbf")
+        options = queue.get_attr("TCA_OPTIONS")
+        assert options.get_attr("TCA_TBF_PARMS")["rate"] == bytes_a_second
+        net.shape(jail)
+        assert not [one for one in found.get_qdiscs() if one.get_attr("TCA_KIND") == "tbf"]
+
+
+class _Refusing:
+    """A place where the kernel refuses the last change."""
+
+    def __init__(self, place: Any) -> None:
+        self._place = place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._place, name)
+
+    def configure(self, packet: bytes, namespace: int | None = None) -> list[tuple[int, int]]:
+        return [(2, errno.ENOENT)]
+
+
+def test_a_change_that_is_refused_is_named(jail: Jail):
+    with pytest.raises(SetupError, match=r"no IPv6 address of its own for interface 100 \(No such file") as caught:
+        Switch(_Refusing(jail._sockets))
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_every_change_that_fails_is_told_and_the_others_are_made(jail: Jail):
+    changes = [rtnetlink.up(99), rtnetlink.bridge(7, "br7"), rtnetlink.bridge(7, "br8"), rtnetlink.up(7), rtnetlink.port_of(98, 7)]
+    assert jail._sockets.configure(rtnetlink.packet(changes)) == [(1, errno.ENODEV), (3, errno.EEXIST), (5, errno.ENODEV)]
+    with look(jail) as found:
+        assert [link["state"] for link in found.get_links() if link["index"] == 7] == ["up"]
