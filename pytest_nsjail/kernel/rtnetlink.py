@@ -27,6 +27,7 @@ _UP = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _NODAD = 1, 2, 8, 0x2
 # include/uapi/linux/pkt_sched.h
 _ROOT, _QDISC_KIND, _QDISC_OPTIONS, _TBF_PARMS, _TBF_RATE64, _TBF_BURST, _ETHERNET = 0xFFFFFFFF, 1, 2, 1, 4, 6, 1
+_NETEM, _NETEM_LIMIT, _NETEM_LATENCY64 = 0x10000, 100_000, 10
 _AF_BRIDGE = 7
 _NESTED = 0x8000
 
@@ -124,29 +125,40 @@ def address(index: int, address: str, prefix: int) -> Change:
     return _change(f"the address {address}", _NEWADDR, _CREATE | _EXCLUSIVE, body)
 
 
-def rate(index: int, bits: int) -> Change:
-    """What an interface sends held to so many bits a second, by a token bucket (tc-tbf(8)): bursts of 10 ms, and up to 100 ms in its queue."""
+def late(index: int, seconds: float) -> Change:
+    """What an interface sends held back for so long: netem(8). ENOENT where the kernel has none."""
+    # In nanoseconds since Linux 4.15; the field for it in the structure counts in 64 of them.
+    options = struct.pack("=6I", 0, _NETEM_LIMIT, 0, 0, 0, 0) + attribute(_NETEM_LATENCY64, struct.pack("=q", round(seconds * 1e9)))
+    body = _queue(index, handle=_NETEM) + _text(_QDISC_KIND, "netem") + attribute(_QDISC_OPTIONS, options)
+    return _change(f"a delay at interface {index} (netem)", _NEWQDISC, _CREATE | _REPLACE, body)
+
+
+def rate(index: int, bits: int, *, delayed: bool = False) -> Change:
+    """What an interface sends held to so many bits a second, by a token bucket (tc-tbf(8)): bursts of 10 ms, and up to 100 ms in its queue.
+
+    :param delayed: whether it is put behind what :func:`late` made.
+    """
     second = bits // 8
     burst = max(second // 100, _FULL_FRAME)
     limit = burst + max(second // 10, 10 * _FULL_FRAME)
     # With a link layer that is known the kernel needs no table of times.
     parms = struct.pack("=BBHhHI", 0, _ETHERNET, 0, 0, 0, min(second, 2**32 - 1)) + bytes(12) + struct.pack("=III", min(limit, 2**32 - 1), 0, 0)
     options = attribute(_TBF_PARMS, parms) + attribute(_TBF_RATE64, struct.pack("=Q", second)) + _number(_TBF_BURST, min(burst, 2**31 - 1))
-    body = _queue(index) + _text(_QDISC_KIND, "tbf") + attribute(_QDISC_OPTIONS, options)
+    body = _queue(index, parent=_NETEM + 1 if delayed else _ROOT) + _text(_QDISC_KIND, "tbf") + attribute(_QDISC_OPTIONS, options)
     return _change(f"a token bucket at interface {index} (tc-tbf)", _NEWQDISC, _CREATE | _REPLACE, body)
 
 
-def no_rate(index: int) -> Change:
-    """The queue gone, that :func:`rate` made."""
-    return _change(f"no token bucket at interface {index}", _DELQDISC, 0, _queue(index))
+def at_once(index: int) -> Change:
+    """The end of :func:`late` and :func:`rate`."""
+    return _change(f"no queue at interface {index}", _DELQDISC, 0, _queue(index))
 
 
 # The largest packet of Ethernet, twice: what is larger than the bucket would never be let through.
 _FULL_FRAME = 2 * 1514
 
 
-def _queue(index: int) -> bytes:
-    return struct.pack("=BxHiIII", 0, 0, index, 0, _ROOT, 0)
+def _queue(index: int, *, handle: int = 0, parent: int = _ROOT) -> bytes:
+    return struct.pack("=BxHiIII", 0, 0, index, handle, parent, 0)
 
 
 def packet(changes: Sequence[Change]) -> bytes:

@@ -11,6 +11,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.kernel import rtnetlink
@@ -21,6 +22,8 @@ from pytest_nsjail.spec.network import Shape
 # Index numbers of interfaces. A jail's own begins above those that a kernel gives to every namespace by itself (lo; sit0 and its like).
 _OWN, _BRIDGES, _PORTS, _INNER, _OUTER = 100, 100, 1 << 20, 2 << 20, 3 << 20
 
+# Neither a delay nor a rate.
+_AT_ONCE: tuple[float, int | None] = (0.0, None)
 _TBF = "A rate takes the kernel's module sch_tbf."
 
 
@@ -39,7 +42,7 @@ class Switch:
         # Where each jail's link is, by the number of the bridge, and where that of the next one will be.
         self._at: dict[Member, int] = {}
         self._open = self._bridge()
-        self._shapes: dict[Member, Shape] = {}
+        self._queues: dict[Member, tuple[float, int | None]] = {}
         # Those whose frames pass the emulator, and those that have had the interfaces for that at any time.
         self._emulated: set[Member] = set()
         self._cabled: set[Member] = set()
@@ -63,7 +66,7 @@ class Switch:
         # Refused where the jail, and its link, went before.
         self._place.configure(rtnetlink.packet([rtnetlink.deaf(self._attached(member))]))
         del self._at[member]
-        self._shapes.pop(member, None)
+        self._queues.pop(member, None)
         self._emulated.discard(member)
         self._cabled.discard(member)
 
@@ -92,14 +95,31 @@ class Switch:
 
     def shape(self, member: Member, shape: Shape) -> None:
         """What befalls a jail's packets from now on."""
-        if shape.emulated:
+        # What is drawn by lot is drawn here, so that it can be drawn again; a delay alone is the kernel's, where it has netem.
+        drawn = bool(shape.loss or shape.jitter)
+        kernels = 0.0 if drawn or not self._netem else shape.delay
+        if drawn or shape.delay != kernels:
             self._emulate(member, shape)
         elif member in self._emulated:
             self._release(member)
-        if shape.rate != self._shapes.get(member, Shape()).rate:
-            for place, index in ((self._place, _PORTS + member.number), (member.place, _OWN)):
-                self._change(place, [rtnetlink.rate(index, shape.rate) if shape.rate else rtnetlink.no_rate(index)], advice=_TBF)
-        self._shapes[member] = shape
+        self._queue(member, kernels, shape.rate)
+
+    @cached_property
+    def _netem(self) -> bool:
+        """Whether the kernel has netem(8): tried at a bridge, which sends nothing itself."""
+        return not self._place.configure(rtnetlink.packet([rtnetlink.late(_BRIDGES, 0.001), rtnetlink.at_once(_BRIDGES)]))
+
+    def _queue(self, member: Member, delay: float, rate: int | None) -> None:
+        """What both ends of a jail's link send, later and slower."""
+        before = self._queues.get(member, _AT_ONCE)
+        if before == (delay, rate):
+            return
+        for place, index in ((self._place, _PORTS + member.number), (member.place, _OWN)):
+            changes = [rtnetlink.at_once(index)] if before != _AT_ONCE else []
+            changes += [rtnetlink.late(index, delay)] if delay else []
+            changes += [rtnetlink.rate(index, rate, delayed=delay > 0)] if rate is not None else []
+            self._change(place, changes, advice=_TBF)
+        self._queues[member] = delay, rate
 
     def _bridge(self) -> int:
         number, self._bridges = self._bridges, self._bridges + 1

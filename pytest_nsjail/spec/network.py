@@ -59,11 +59,6 @@ class Shape:
             raise SpecError(declaration, f"seed={seed!r} is no seed", "Write a whole number: seed=1.")
         return cls(float(delay), float(jitter), float(loss), None if rate is None else _bits(declaration, rate), seed)
 
-    @property
-    def emulated(self) -> bool:
-        """Whether more is asked for than a rate."""
-        return bool(self.delay or self.loss)
-
     def __str__(self) -> str:
         """In words: what is asked for, and no more."""
         said = [f"delay {self.delay:g} s"] if self.delay else []

@@ -61,6 +61,16 @@ def test_a_rate_is_a_token_bucket(jail: Jail, rate: object, bytes_a_second: int)
         assert not [one for one in found.get_qdiscs() if one.get_attr("TCA_KIND") == "tbf"]
 
 
+def test_a_delay_alone_is_the_kernels_where_it_has_netem(jail: Jail):
+    net: Network = jail.net  # type: ignore[attr-defined]
+    with look(jail) as found:
+        for options, kinds in (({"delay": 0.01}, {"netem"}), ({"delay": 0.01, "rate": "1M"}, {"netem", "tbf"}), ({"delay": 0.01, "jitter": 0.01}, set()),
+                               ({"delay": 0.02}, {"netem"}), ({}, set())):
+            net.shape(jail, **options)
+            there = {one.get_attr("TCA_KIND") for one in found.get_qdiscs()} - {"noqueue", "pfifo_fast", "fq_codel", "bfifo"}
+            assert there == kinds - (set() if net._switch._netem else {"netem"}), options
+
+
 class _Refusing:
     """A place where the kernel refuses the last change."""
 

@@ -27,10 +27,12 @@ from pytest_nsjail.spec.dependency import Dependency, Directory, Elf, File, Grou
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 KERNEL = "linux-image-cloud-amd64"
+# In the order in which they need each other; modprobe is not in the machine.
+MODULES = ("overlay", "llc", "stp", "bridge", "veth", "sch_tbf", "sch_netem")
 # The whole of it, in seconds: every instruction in the machine is translated.
 DEADLINE = 1800
 # Pure Python all of them: their interpreter in the machine is Debian's.
-DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "pyelftools")
+DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "pyelftools", "pyroute2")
 NOT_IN_STDLIB = ("test", "idlelib", "tkinter", "lib2to3", "ensurepip", "pydoc_data", "config-*", "lib-dynload", "sitecustomize.py")
 
 # What runs in the machine is no test of this host's.
@@ -81,7 +83,7 @@ def _kernel(place: Path) -> tuple[Path, list[Path]]:
         assert package, f"{KERNEL} is in no package list here: apt-get update"
         subprocess.run(["apt-get", "download", "--quiet", "--quiet", package[1]], cwd=place, check=True)
         subprocess.run(["dpkg-deb", "--extract", *place.glob("*.deb"), unpacked], check=True)
-    return next(unpacked.glob("boot/vmlinuz-*")), list(unpacked.glob("lib/modules/*/kernel/fs/overlayfs/overlay.ko"))
+    return next(unpacked.glob("boot/vmlinuz-*")), [next(unpacked.glob(f"lib/modules/*/kernel/**/{name}.ko")) for name in MODULES]
 
 
 def _root(place: Path, modules: list[Path]) -> Path:
@@ -93,9 +95,9 @@ def _root(place: Path, modules: list[Path]) -> Path:
         *(Elf(str(module)) for module in (stdlib / "lib-dynload").glob("*.so")),
         Tree(str(stdlib), exclude=NOT_IN_STDLIB),
         *(part for name in DISTRIBUTIONS for part in _distribution(name)),
-        *(File(str(module), f"/lib/modules/{module.name}") for module in modules),
+        *(File(str(module), f"/lib/modules/{number}-{module.name}") for number, module in enumerate(modules)),
         Tree(str(PROJECT / "pytest_nsjail"), "/project/pytest_nsjail", exclude=("__pycache__",)),
-        Tree(str(PROJECT / "tests/jail"), "/project/tests/jail", exclude=("__pycache__",)),
+        *(Tree(str(PROJECT / f"tests/{part}"), f"/project/tests/{part}", exclude=("__pycache__",)) for part in ("jail", "network")),
         Tree(str(HERE / "inside"), "/project/tests/jail/inside", exclude=("__pycache__",)),
         File(str(PROJECT / "pyproject.toml"), "/project/pyproject.toml"),
         File(str(HERE / "init.sh"), "/init", mode=0o755),

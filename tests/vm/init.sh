@@ -19,7 +19,7 @@ mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
-insmod /lib/modules/overlay.ko
+for module in /lib/modules/*; do insmod "$module"; done
 ip link set lo up
 chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap # which an image's files never have
 chown -R tester:tester /home/tester
