@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_nsjail.jail.outcome import Usage
     from pytest_nsjail.jail.status import Denied, Exceeded, Exited, NotStarted, OutOfMemory, Signaled, Status, TimedOut
     from pytest_nsjail.network.network import Network
-    from pytest_nsjail.network.observed import Connection, Listener
+    from pytest_nsjail.network.observed import Attempt, Connection, Listener
     from pytest_nsjail.runtime.image import Image, Stage
     from pytest_nsjail.runtime.jail import Jail
     from pytest_nsjail.runtime.result import Result
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from pytest_nsjail.spec.ready import All, Any, Exec, Http, Listening, Log, Notify, Unix
 
 __all__ = [
-    "All", "Any", "Bind", "Changes", "Connection", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited", "File",
-    "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log", "Network", "NotReady", "NotStarted",
-    "Notify", "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled", "SpecError",
-    "Stage", "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
+    "All", "Any", "Attempt", "Bind", "Changes", "Connection", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited",
+    "File", "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log", "Network", "NotReady",
+    "NotStarted", "Notify", "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled",
+    "SpecError", "Stage", "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
 ]
 
 _MODULES = {
@@ -52,7 +52,7 @@ _MODULES = {
     "jail.outcome": ("Usage",),
     "jail.status": ("Denied", "Exceeded", "Exited", "NotStarted", "OutOfMemory", "Signaled", "Status", "TimedOut"),
     "network.network": ("Network",),
-    "network.observed": ("Connection", "Listener"),
+    "network.observed": ("Attempt", "Connection", "Listener"),
     "runtime.image": ("Image", "Stage"),
     "runtime.jail": ("Jail",),
     "runtime.result": ("Result",),

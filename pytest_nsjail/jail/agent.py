@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.notices import Notices
+from pytest_nsjail.jail.observer import Observer
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.kernel import rtnetlink, wire
 from pytest_nsjail.kernel.mounts import clone_mount
@@ -26,10 +27,11 @@ class Agent:
     :param poll: where the channels are listened to.
     :param site: where the jail was put together.
     :param notices: what the program has said of itself.
+    :param observer: what programs tried to reach.
     """
 
-    def __init__(self, poll: select.poll, site: Site, notices: Notices) -> None:
-        self._poll, self._site, self._notices = poll, site, notices
+    def __init__(self, poll: select.poll, site: Site, notices: Notices, observer: Observer) -> None:
+        self._poll, self._site, self._notices, self._observer = poll, site, notices, observer
         self._emulator: Emulator | None = None
         self._channels: dict[int, socket.socket] = {}
 
@@ -110,6 +112,8 @@ class Agent:
                 return {"file": _identity(body["path"])}
             case "activity":
                 return processes.activity()._asdict()
+            case "attempts":
+                return self._observer.attempts()
             case "notices":
                 return {"ready": self._notices.ready, "status": self._notices.status}
         return {}

@@ -23,6 +23,7 @@ class Command(NamedTuple):
     :param stdin: whether input comes along as a descriptor.
     :param activate: ports that the init listens on for it.
     :param label: behind which what it writes is repeated where pytest is read, whose descriptors come along then; empty: it is not.
+    :param observe: whether the init sees what it tries to reach.
     :param notify: the abstract name of a unix socket, to which it says how it is; nothing: it does not.
     """
 
@@ -42,6 +43,7 @@ class Command(NamedTuple):
     activate: tuple[int, ...] = ()
     label: str = ""
     notify: str = ""
+    observe: bool = False
 
     def encode(self) -> dict[str, Any]:
         """For the wire."""

@@ -25,12 +25,13 @@ from pytest_nsjail.jail.echo import Echo
 from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
 from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.notices import Notices
+from pytest_nsjail.jail.observer import Observer
 from pytest_nsjail.jail.payload import Failed, Payload, can_wait
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.jail.pump import Pump
 from pytest_nsjail.jail.run import Run
 from pytest_nsjail.jail.steps import Step, decode, describe
-from pytest_nsjail.kernel import syscall, wire
+from pytest_nsjail.kernel import seccomp, syscall, wire
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.procfs import FIRST, number_next
 
@@ -54,7 +55,9 @@ class Init:
         self._usage = [0.0, 0.0, 0]
         self._poll = select.poll()
         self._notices = Notices(self._poll)
-        self._agent = Agent(self._poll, self._site, self._notices)
+        self._observer = Observer(self._poll)
+        self._observed: dict[int, Payload] = {}
+        self._agent = Agent(self._poll, self._site, self._notices, self._observer)
 
     def serve(self) -> NoReturn:
         """Until the main program's end is told, or pytest is gone."""
@@ -74,11 +77,15 @@ class Init:
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
             while True:
-                for fd, _ in self._poll.poll(self._patience()):
+                for fd, events in self._poll.poll(self._patience()):
                     if fd == self._sock.fileno():
                         self._obey()
                     elif fd == woken:
                         os.read(woken, 4096)
+                    elif fd in self._observed:
+                        self._observe(self._observed[fd])
+                    elif self._observer.hears(fd):
+                        self._observer.hear(fd, events)
                     elif self._awaited and fd in self._awaited:
                         self._begun(self._awaited, fd)
                     elif self._agent.hears(fd):
@@ -181,7 +188,7 @@ class Init:
                 # Once everybody is what it was started for, or is known not to become it.
                 self._awaited = {payload.up: payload for payload in self._payloads.values()}
                 for up in self._awaited:
-                    self._poll.register(up, 0)
+                    self._poll.register(up, select.POLLIN if up in self._observed else 0)
 
     def _tell_all(self) -> None:
         self._awaited = None
@@ -193,6 +200,9 @@ class Init:
         self._tell({"event": "everybody"})
 
     def _run(self, number: int, command: Command, fds: list[int]) -> None:
+        if command.observe and (refused := seccomp.refusal()):
+            self._observer.off = refused
+            command = command._replace(observe=False)
         out, err, *rest = fds
         echoes = [Echo(stream, rest.pop(0), command.label) for stream in (out, err)] if command.label else [None, None]
         source = rest.pop(0) if command.stdin else None
@@ -219,6 +229,20 @@ class Init:
         self._main, self._door = self._main or run, payload.door
         for pump in pumps:
             self._poll.register(pump.fd, pump.events)
+        if command.observe and not self._observer.off:
+            self._observed[payload.up] = payload
+            self._poll.register(payload.up, select.POLLIN)
+
+    def _observe(self, payload: Payload) -> None:
+        """A payload says who hears of its calls, before it is its program; or it has ended."""
+        del self._observed[payload.up]
+        self._poll.unregister(payload.up)
+        if self._awaited and payload.up in self._awaited:
+            self._poll.register(payload.up, 0)
+        try:
+            self._observer.admit(payload.listener())
+        except OSError as error:
+            self._observer.off = error.errno or 0
 
     def _bear(self, number: int, command: Command) -> tuple[Payload, Failed | None]:
         waiting, self._waiting = self._waiting, None
@@ -292,6 +316,8 @@ class Init:
         took = run.age()
         last = run is self._main
         payload = self._payloads.pop(run.number)
+        if payload.up in self._observed:
+            self._observe(payload)
         if self._awaited and self._awaited.pop(payload.up, None):
             with suppress(KeyError):
                 self._poll.unregister(payload.up)
@@ -322,6 +348,7 @@ class Init:
             "full": self._full(),
             "dropped": [pump.dropped for pump in run.pumps[:2]],
             "changes": changed,
+            **({"reached": self._observer.attempts()} if last and (run.command.observe or self._observer.off) else {}),
         }
         fds = [layer.upper] if changed else []
         if last:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pytest_nsjail.jail.command import Command
-from pytest_nsjail.kernel import capability, idmap, syscall
+from pytest_nsjail.kernel import capability, idmap, seccomp, syscall
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.keyring import JOIN_SESSION_KEYRING
 from pytest_nsjail.kernel.procfs import FIRST, number_next
@@ -52,8 +53,9 @@ class Payload:
         self.door = door
         self.idmap: IdMap | None = None
         self._owner = 0, 0
-        # Nothing ever comes up that pipe: it closes when the program is executed, or when the child has given up.
-        self.up, self._silence = os.pipe2(os.O_CLOEXEC)
+        # What comes up there is the listener of an observed one, see kernel.seccomp. It closes when the program is executed, or when the child has
+        # given up.
+        self.up, self._silence = (end.detach() for end in socket.socketpair())
         self._wait, self._go = os.pipe2(os.O_CLOEXEC)
         self.out, self._stdout = os.pipe2(os.O_CLOEXEC)
         self.err, self._stderr = os.pipe2(os.O_CLOEXEC)
@@ -76,7 +78,8 @@ class Payload:
             self._close(self._stdin, self.into)
             self._stdin = self.into = -1
         try:
-            self._child.add(_last_calls(command, self._stdin, listeners))
+            observed = seccomp.calls(self._silence) if command.observe else []
+            self._child.add(observed + _last_calls(command, self._stdin, listeners))
         except OSError as error:
             return self._refused("write down its system calls", error)
         return None
@@ -137,6 +140,25 @@ class Payload:
             os.waitpid(self.pid, 0)
         self._close(self._wait, self._go, self._silence, self._stdin, self._stdout, self._stderr, self.into, self.out, self.err)
         self.close()
+
+    def listener(self) -> int:
+        """What has come up of an observed one: a descriptor, the caller's.
+
+        :raises OSError: why nothing has: EBUSY for one that somebody observes already, no errno for one that ended before.
+        """
+        end = socket.socket(fileno=self.up)
+        try:
+            _, fds, _, _ = socket.recv_fds(end, 1, 1, socket.MSG_DONTWAIT)
+        finally:
+            end.detach()
+        if fds:
+            os.set_inheritable(fds[0], False)
+            return fds[0]
+        refused = -min(0, self._child.result("seccomp") or 0)
+        if not refused and self._child.result("sendmsg") is not None:
+            # Nobody hears of its calls, and so they would fail.
+            raise RuntimeError("the listener of an observed program was lost on its way")
+        raise OSError(refused, os.strerror(refused))
 
     def failure(self) -> Failed | None:
         """Why it did not become its program; None for one that did, or that was killed before. To be asked once it has ended."""
@@ -206,7 +228,7 @@ def _last_calls(command: Command, stdin: int, listeners: Sequence[int]) -> list[
         calls = [Call("take its standard input", "dup3", (stdin, 0, 0))]
     else:
         # The lowest number is free, and so what is opened next takes it (open(2)).
-        calls = [Call(_NULL, "close", (0,)), Call(_NULL, "openat", (0, b"/dev/null", os.O_RDWR))]
+        calls = [Call(_NULL, "close", (0,), may_fail=True), Call(_NULL, "openat", (0, b"/dev/null", os.O_RDWR))]
     for number, soft, hard in command.rlimits:
         most = resource.getrlimit(number)[1]
         hard = hard if most == resource.RLIM_INFINITY else min(hard, most)

@@ -112,6 +112,15 @@ def activity() -> Activity:
     return Activity(tuple(there), asleep, ticks)
 
 
+def leader(thread: int) -> int:
+    """The process of a thread.
+
+    :raises OSError: where there is no such thread.
+    """
+    with open(f"/proc/{thread}/status", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
+
+
 def session(leader: int) -> list[int]:
     """The processes of one session, its leader's children and theirs as long as they stay in it."""
     return [pid for pid in pids() if pid == leader or _field(pid, 3) == leader]

@@ -124,6 +124,13 @@ class Sockets:
         said = self._ask({"do": "notices"}).body
         return said["ready"], said["status"]
 
+    def attempts(self) -> dict[str, Any]:
+        """What programs of the jail tried to reach where nobody is, see :class:`pytest_nsjail.jail.observer.Observer`.
+
+        :raises JailEnded: where the jail has ended.
+        """
+        return self._ask({"do": "attempts"}).body
+
     def close(self) -> None:
         """Ask no more."""
         with self._lock:

@@ -30,6 +30,7 @@ _INET_TOLD = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
 _UNIX_ASKED = struct.Struct("=BBHIII8s")
 _UNIX_TOLD = struct.Struct("=BBBBI8s")
 _NO_COOKIE = b"\xff" * 8
+_NO_END = bytes(16), 0
 _ROOM = 1 << 16
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -86,13 +87,16 @@ class Diag:
         :return: the inode of the TCP socket that listens; None where nobody does.
         :raises OSError: for what the kernel says besides.
         """
-        packed = socket.inet_pton(_family(address), address).ljust(16, b"\0")
-        try:
-            for body in self._ask(_inet(_family(address), socket.IPPROTO_TCP, 1 << LISTEN, packed, port)):
-                return _inet_told(socket.IPPROTO_TCP, body).inode
-        except FileNotFoundError:
-            pass
-        return None
+        return self._exact(_inet(_family(address), socket.IPPROTO_TCP, 1 << LISTEN, (_packed(address), port)))
+
+    def receiver(self, address: str, port: int) -> int | None:
+        """Whom a datagram to an address would reach, likewise.
+
+        :return: the inode of the UDP socket that has it; None where nobody does.
+        :raises OSError: for what the kernel says besides.
+        """
+        # Of UDP the kernel takes the two ends of a question the other way round.
+        return self._exact(_inet(_family(address), socket.IPPROTO_UDP, 0xFFFFFFFF, _NO_END, (_packed(address), port)))
 
     def inet(self, protocol: int, *states: int) -> list[Inet]:
         """All sockets of one protocol, IPPROTO_TCP or IPPROTO_UDP, in these states, or in any.
@@ -120,6 +124,12 @@ class Diag:
             return [_unix_told(body) for body in self._ask(asked, dump=True)]
         except FileNotFoundError:
             raise unsupported("unix_diag") from None
+
+    def _exact(self, asked: bytes) -> int | None:
+        try:
+            return next(_inet_told(0, body).inode for body in self._ask(asked))
+        except FileNotFoundError:
+            return None
 
     def close(self) -> None:
         """Ask no more."""
@@ -167,8 +177,13 @@ def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _inet(family: int, protocol: int, states: int, address: bytes = bytes(16), port: int = 0) -> bytes:
-    return _INET_ASKED.pack(family, protocol, 0, states, port.to_bytes(2, "big"), bytes(2), address, bytes(16), 0, _NO_COOKIE)
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(_family(address), address).ljust(16, b"\0")
+
+
+def _inet(family: int, protocol: int, states: int, source: tuple[bytes, int] = _NO_END, destination: tuple[bytes, int] = _NO_END) -> bytes:
+    ports = [port.to_bytes(2, "big") for _, port in (source, destination)]
+    return _INET_ASKED.pack(family, protocol, 0, states, *ports, source[0], destination[0], 0, _NO_COOKIE)
 
 
 def _inet_told(protocol: int, body: bytes) -> Inet:

@@ -153,6 +153,14 @@ class Child:
             os._exit(127)
         return pid
 
+    def result(self, name: str) -> int | None:
+        """What its first call of a name returned, negative for an errno; None where it was not made."""
+        for place, call in enumerate(self._calls):
+            if call.name == name:
+                result: int = _ROW.unpack_from(self._table, place * _ROW.size)[_RESULT]
+                return None if result == _UNTOUCHED else result
+        return None
+
     def failure(self) -> tuple[Call, int] | None:
         """The call that ended it, and the errno; None for one that became its program. To be asked when it has done one or the other."""
         refusal: tuple[Call, int] | None = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from pytest_nsjail.errors import Unsupported
 from pytest_nsjail.kernel.sock_diag import CLOSE, ESTABLISHED, LISTEN, TIME_WAIT, Diag, Inet, Unix, unsupported
 from pytest_nsjail.network.dial import Source
 
@@ -87,6 +89,49 @@ class Connection:
     def __str__(self) -> str:
         ends = self.path or f"{place(self.address, self.port)} to {place(self.peer_address, self.peer_port)}"
         return f"{self.protocol} {ends}, {_who(self.process)}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt to reach what is not there.
+
+    :param protocol: ``tcp`` or ``udp``.
+    :param address: which was tried, in figures.
+    :param port: which was tried.
+    :param errno: what connect(2) or sendto(2) says: ECONNREFUSED where nobody is, ENETUNREACH where no way leads.
+    :param count: how often it was made.
+    :param process: who made it; its ``host_pid`` is 0 where it has ended.
+    """
+
+    protocol: str
+    address: str
+    port: int
+    errno: int
+    count: int
+    process: Process
+
+    def __str__(self) -> str:
+        often = "" if self.count == 1 else f", {self.count} times"
+        return f"{self.protocol} {place(self.address, self.port)}: {os.strerror(self.errno)}{often}, {_who(self.process)}"
+
+
+def attempts(told: Mapping[str, Any], who: Callable[[int, tuple[str, ...]], Process]) -> tuple[Attempt, ...]:
+    """From what an init has seen.
+
+    :param who: a process, by its pid and its arguments.
+    :raises Unsupported: where it has not.
+    """
+    if why := told["off"]:
+        reasons = {
+            errno.EBUSY: "Somebody who started pytest, or this jail's program, observes system calls already, and the kernel lets nobody do so twice.",
+            errno.EINVAL: "It needs Linux 5.19.",
+            errno.EOPNOTSUPP: "As root: modprobe tcp_diag udp_diag",
+        }
+        what = f"what programs try to reach is not seen here (seccomp_unotify(2): {os.strerror(why)})"
+        raise Unsupported(what, reasons.get(why, "Assert on what the program says."))
+    return tuple(
+        Attempt(protocol, address, port, error, count, who(pid, tuple(argv))) for pid, protocol, address, port, error, count, argv in told["attempts"]
+    )
 
 
 def ask(source: Source) -> Diag:

@@ -11,8 +11,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
+from typing import Any
 
-from pytest_nsjail.errors import JailEnded, NsjailError, ProgramFailed, SetupError, SpecError, StartError
+from pytest_nsjail.errors import JailEnded, NsjailError, ProgramFailed, SetupError, SpecError, StartError, Unsupported
 from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.changes import Changes
 from pytest_nsjail.jail.bounds import Bounds
@@ -27,7 +28,7 @@ from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.kernel.procfs import FIRST
 from pytest_nsjail.network.endpoint import Endpoint
 from pytest_nsjail.network.network import Network
-from pytest_nsjail.network.observed import NOTIFY
+from pytest_nsjail.network.observed import NOTIFY, Attempt, attempts
 from pytest_nsjail.network.publisher import Publication
 from pytest_nsjail.resolve.lookup import DEFAULT_PATH
 from pytest_nsjail.resolve.start import explain
@@ -87,6 +88,7 @@ def command(spec: JailSpec, identity: Identity, bounds: Bounds, *, echoed: bool)
         activate=spec.activate,
         label=spec.label() if echoed else "",
         notify=notify,
+        observe=spec.observe,
     )
 
 
@@ -171,6 +173,32 @@ class Jail(Endpoint):
         if self._handle.closed or self.ended:
             raise JailEnded(f"ipc=<Jail {list(self.spec.command())!r}>: it has ended")
         return self._sockets.ipc()
+
+    @property
+    def refused(self) -> tuple[Attempt, ...]:
+        """With ``observe=True``: what its programs tried to reach so far where nobody is, each with its address, what they were told, and who it was.
+
+        Seen are connect(2) of TCP, and sendto(2) of UDP with an address, in the jail's own network: to an address of its own where nobody listens, and to
+        one that no way leads to, as every address of the Internet's. Of connect(2) of UDP that to port 53, by which names are resolved, and to what is
+        unreachable. Not seen: what another jail of the network refuses; unix sockets; sendmsg(2); what goes through io_uring(7), comes from a 32-bit
+        program, or from a network that a program has made itself. At most 1,000 that are unlike each other.
+
+        An observed program waits for the jail's init at each of those calls, a tenth of a millisecond or two, and cannot have a supervisor of its own
+        (seccomp_unotify(2)): it is told EBUSY. A signal in that moment, whose handler was installed without SA_RESTART (as Python's signal.signal() does),
+        may end the call with EINTR before it was made; a Python program takes that for a connection that is on its way. Hence nobody is observed unasked.
+
+        :raises SpecError: where it was started without ``observe=True``.
+        :raises Unsupported: where this host does not let it be seen: before Linux 5.19, or where somebody else observes it already.
+        """
+        if not self.spec.observe:
+            raise SpecError(f"refused of {self!r}", "it is not observed", "Start it with observe=True.")
+        if self._result is None:
+            try:
+                return self._attempts(self._sockets.attempts())
+            except SetupError:
+                self.wait()
+        assert self._result is not None
+        return self._result.refused
 
     def processes(self) -> tuple[Process, ...]:
         """Every process in it, by its pid inside; none once it has ended."""
@@ -301,6 +329,16 @@ class Jail(Endpoint):
         there = {process.pid: process for process in self.processes()} if held else {}
         return {inode: process for inode, pids in held.items() if (process := next((there[pid] for pid in sorted(pids) if pid in there), None))}
 
+    def _attempts(self, told: Mapping[str, Any]) -> tuple[Attempt, ...]:
+        there = {(process.pid, process.argv): process for process in (self.processes() if self._result is None and told["attempts"] else ())}
+        return attempts(told, lambda pid, argv: there.get((pid, argv)) or Process(pid, 0, argv))
+
+    def _reached(self, report: Mapping[str, Any]) -> tuple[Attempt, ...] | NsjailError | None:
+        try:
+            return attempts(report["reached"], lambda pid, argv: Process(pid, 0, argv)) if "reached" in report else None
+        except Unsupported as error:
+            return error
+
     def _output_since(self, offsets: tuple[int, int]) -> tuple[bytes, bytes]:
         with self._gathering:
             if self._result is None:
@@ -367,7 +405,7 @@ class Jail(Endpoint):
             status = NotStarted(error)
         return Result(
             spec.command(), status, out, err, report["took"], usage(report, counters), changes, tuple(told.leftovers), told.host_pid, exceeded,
-            sum(report["dropped"]),
+            sum(report["dropped"]), self._reached(report),
         )
 
     def _refusal(self, spec: JailSpec, told: Told) -> NsjailError:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from pytest_nsjail.errors import NsjailError, SpecError
 from pytest_nsjail.image.changes import Changes
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.outcome import Usage
 from pytest_nsjail.jail.status import Exceeded, Exited, NotStarted, OutOfMemory, Signaled, Status, TimedOut
+from pytest_nsjail.network.observed import Attempt
 
 TAIL_LINES = 12
 _BRIEF = 60
+# Of the attempts to reach what is not there.
+_SHOWN = 8
 
 
 def tails(stdout: str, stderr: str, most: int) -> list[str]:
@@ -39,6 +43,7 @@ class Result:
     :param host_pid: its process id on the host while it lived; 0 if it never did.
     :param exceeded: every limit that it reached, with the evidence.
     :param truncated: bytes of output that were dropped, beyond the first 64 MiB of each stream.
+    :param reached: see :attr:`refused`; why it is not known, or None where nobody was to see it.
     """
 
     argv: tuple[str, ...]
@@ -52,6 +57,20 @@ class Result:
     host_pid: int
     exceeded: tuple[Exceeded, ...]
     truncated: int
+    reached: tuple[Attempt, ...] | NsjailError | None = None
+
+    @property
+    def refused(self) -> tuple[Attempt, ...]:
+        """What the programs of its jail tried to reach where nobody is, as :attr:`Jail.refused`; the main program's result has it.
+
+        :raises SpecError: without ``observe=True``, and of another program's result.
+        :raises Unsupported: where this host does not let it be seen.
+        """
+        if self.reached is None:
+            raise SpecError("refused", "this program was not observed", "Write observe=True, and ask the result of the jail's main program.")
+        if isinstance(self.reached, NsjailError):
+            raise self.reached
+        return self.reached
 
     @property
     def stdout(self) -> str:
@@ -95,6 +114,7 @@ class Result:
         took = "" if isinstance(self.status, NotStarted) else f" after {self.duration:.3f} s"
         lines = [f"$ {shlex.join(self.argv)}", f"{self.status}{took}"]
         lines += [f"limit reached: {one}" for one in self.exceeded]
+        lines += [f"not there: {one}" for one in (self.reached if isinstance(self.reached, tuple) else ())[:_SHOWN]]
         lines += [f"left over: pid {process.pid} {shlex.join(process.argv)}" for process in self.leftovers]
         out, err = self.stdout_bytes[since[0] :], self.stderr_bytes[since[1] :]
         lines += tails(out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"), TAIL_LINES)

@@ -84,6 +84,7 @@ class Options(TypedDict, total=False):
     publish: Mapping[Inner, int | tuple[str, int]]
     activate: Iterable[int]
     ready: Ready | None
+    observe: bool
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class JailSpec:
     :param publish: ports that the host reaches.
     :param activate: TCP ports that are listened on for the program, which gets the sockets (sd_listen_fds(3)).
     :param ready: when it counts as started; None: at once.
+    :param observe: whether attempts to reach what is not there are told, see :attr:`Jail.refused`, also for what that costs the program.
     """
 
     argv: tuple[str, ...]
@@ -128,6 +130,7 @@ class JailSpec:
     publish: tuple[Publish, ...] = ()
     activate: tuple[int, ...] = ()
     ready: Ready | None = None
+    observe: bool = False
 
     @classmethod
     def declared(
@@ -135,7 +138,7 @@ class JailSpec:
         workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
         timeout: float | None = None, network: object = "none", name: str | None = None, hostname: str | None = None,
         ipc: object = None, devices: Iterable[Device | StrPath] = (), read_only: bool = False, publish: Mapping[Inner, int | tuple[str, int]] | None = None,
-        activate: Iterable[int] = (), ready: Ready | None = None,
+        activate: Iterable[int] = (), ready: Ready | None = None, observe: bool = False,
     ) -> JailSpec:
         """From what a user wrote; every value is checked.
 
@@ -179,6 +182,8 @@ class JailSpec:
                 if port not in known:
                     problem = f"ready is about port {port}, and what is declared is {', '.join(map(str, sorted(known)))}"
                     raise SpecError(declaration, problem, f"Write the same port in both, or declare that one, too: publish={{{port}: 0}}.")
+        if not isinstance(observe, bool):
+            raise SpecError(declaration, f"observe is {observe!r}", "Write True or False.")
         if not isinstance(read_only, bool):
             raise SpecError(declaration, f"read_only is {read_only!r}", "Write True or False.")
         return cls(
@@ -203,6 +208,7 @@ class JailSpec:
             publish=outside,
             activate=activated,
             ready=ready,
+            observe=observe,
         )
 
     def command(self) -> tuple[str, ...]:
