@@ -13,7 +13,7 @@ from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.payload import Payload
 from pytest_nsjail.jail.perform import Site
-from pytest_nsjail.kernel import syscall, wire
+from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.idmap import IdMap, write
 from pytest_nsjail.kernel.procfs import FIRST, number_next
 from pytest_nsjail.kernel.spawn import Call, Child
