@@ -13,33 +13,29 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from pytest_nsjail.errors import ProgramFailed, SetupError, SpecError, Unsupported
-from pytest_nsjail.fileview import FileView, Stat
-from pytest_nsjail.image.host import HostView
+from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import bound
 from pytest_nsjail.jail.handle import Handle
 from pytest_nsjail.jail.launcher import Launcher
 from pytest_nsjail.jail.plan import Source, plan
-from pytest_nsjail.kernel import cpu, idmap
+from pytest_nsjail.kernel import idmap
 from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.network.bound import bind
 from pytest_nsjail.network.network import Network
 from pytest_nsjail.network.publisher import Publication, Publisher
-from pytest_nsjail.resolve.closure import resolve
-from pytest_nsjail.resolve.entry import Closure, Content
-from pytest_nsjail.resolve.inside import ClosureView
-from pytest_nsjail.resolve.program import program
-from pytest_nsjail.resolve.walk import Walker
 from pytest_nsjail.runtime import volumes
 from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.image import Image
+from pytest_nsjail.runtime.images import Images
 from pytest_nsjail.runtime.isolation import Isolations
-from pytest_nsjail.runtime.jail import Jail, command
+from pytest_nsjail.runtime.jail import Jail
 from pytest_nsjail.runtime.networks import Networks
+from pytest_nsjail.runtime.order import command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import Identity, check_program, check_sources, identify, root_view
 from pytest_nsjail.spec.check import StrPath
-from pytest_nsjail.spec.dependency import Dependency, Directory
+from pytest_nsjail.spec.dependency import Dependency
 from pytest_nsjail.spec.isolated import IsolatedSpec
 from pytest_nsjail.spec.jail import ImageSpec, JailSpec, Options
 
@@ -80,11 +76,11 @@ class Runtime:
         self._initial = idmap.in_initial_namespace()
         self._adjust, self._finished, self._echo = adjust, finished, echo
         self._numbers = itertools.count(1)
-        self._implicit: dict[str, tuple[Image, tuple[tuple[str, Stat], ...]]] = {}
+        self._images = Images(self._store, self.run)
         self._cells: list[Cell] = []
         self._jails: WeakSet[Jail] = WeakSet()
         self._networks = Networks(self._launcher)
-        self._isolations = Isolations(self._launcher.world, self._launcher.ids, lambda spec: self._build(spec)[0])
+        self._isolations = Isolations(self._launcher.world, self._launcher.ids, self._images.build)
         self._settled: dict[tuple[object, ...], tuple[FileView, Identity]] = {}
         self._lock = threading.Lock()
         self._within = False  # a cell: jails are made beside it, and what they are given is what its test sees
@@ -94,7 +90,7 @@ class Runtime:
 
         :raises SetupError: with the step that the kernel refuses, and the way out.
         """
-        image = self._build(ImageSpec(()))[0]
+        image = self._images.build(ImageSpec(()))
         view = image.view
         try:
             self._make(_NOTHING, image, view, identify(None, view, self._launcher.ids), {}, lambda spec, result: None).wait()
@@ -111,7 +107,7 @@ class Runtime:
         :raises ResolveError: for one that this host cannot satisfy.
         :raises SetupError: where the store cannot take it.
         """
-        return self._build(ImageSpec.declared(*dependencies, env=env, workdir=workdir, user=user, entrypoint=entrypoint, cmd=cmd, name=name))[0]
+        return self._images.build(ImageSpec.declared(*dependencies, env=env, workdir=workdir, user=user, entrypoint=entrypoint, cmd=cmd, name=name))
 
     def run(self, argv: Iterable[StrPath], *, image: Image | None = None, check: bool = False, **options: Unpack[Options]) -> Result:
         """Run a program in a jail and wait for its end.
@@ -235,27 +231,11 @@ class Runtime:
         spec = self._adjust(JailSpec.declared(argv, image=image.spec if image else None, **options))
         sources = check_sources(spec)
         if spec.image is None:
-            image = self._closure_of(spec.argv[0])
+            image = self._images.closure_of(spec.argv[0])
         elif image is None or spec.image != image.spec:
-            image = self._build(spec.image)[0]
+            image = self._images.build(spec.image)
         view, identity = self._settle(spec, image, sources)
         return self._make(spec, image, view, identity, sources, self._finished)
-
-    def _build(self, spec: ImageSpec) -> tuple[Image, Closure]:
-        closure = resolve(spec.dependencies, HostView(), cpu_levels=cpu.levels())
-        if spec.workdir and spec.workdir != "/" and Walker(ClosureView(closure.entries)).walk(spec.workdir).stat is None:
-            closure = resolve((*spec.dependencies, Directory(spec.workdir)), HostView(), cpu_levels=cpu.levels())
-        return Image(spec, self._store.rootfs(closure), self.run), closure
-
-    def _closure_of(self, path: str) -> Image:
-        """The image of a program alone: kept for the next time, and built anew when a file of it has changed."""
-        host = HostView()
-        image, files = self._implicit.get(path, (None, ()))
-        if image is None or any(host.lstat(file) != stat for file, stat in files):
-            image, closure = self._build(ImageSpec((program(path, host),)))
-            contents = [entry.content for entry in closure if isinstance(entry.content, Content)]
-            self._implicit[path] = image, tuple((content.path, stat) for content in contents if (stat := host.lstat(content.path)))
-        return image
 
     def _settle(self, spec: JailSpec, image: Image, sources: Mapping[str, Source]) -> tuple[FileView, Identity]:
         """Look up in the root what the declaration names. A root file system never changes, so that its answers are kept."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
-import secrets
 import signal as signals
 import socket
 import threading
@@ -13,83 +10,35 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from pytest_nsjail.errors import JailEnded, NsjailError, ProgramFailed, SetupError, SpecError, StartError, Unsupported
+from pytest_nsjail.errors import JailEnded, ProgramFailed, SetupError, SpecError
 from pytest_nsjail.fileview import FileView
-from pytest_nsjail.image.changes import Changes
 from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.jail.handle import Handle, Process, Told
-from pytest_nsjail.jail.outcome import Usage, interpret, usage
-from pytest_nsjail.jail.payload import EXECUTE
 from pytest_nsjail.jail.sockets import Sockets
-from pytest_nsjail.jail.status import Exited, NotStarted
-from pytest_nsjail.kernel.advice import explained
 from pytest_nsjail.kernel.cgroup import Counters
-from pytest_nsjail.kernel.procfs import FIRST
 from pytest_nsjail.network.endpoint import Endpoint
 from pytest_nsjail.network.network import Network
-from pytest_nsjail.network.observed import NOTIFY, Attempt, attempts
+from pytest_nsjail.network.observed import Attempt, attempts
 from pytest_nsjail.network.publisher import Publication
-from pytest_nsjail.resolve.lookup import DEFAULT_PATH
-from pytest_nsjail.resolve.start import explain
-from pytest_nsjail.resolve.walk import Walker
-from pytest_nsjail.runtime import volumes
 from pytest_nsjail.runtime.execution import Execution
 from pytest_nsjail.runtime.image import Image
+from pytest_nsjail.runtime.order import GRACE, command
 from pytest_nsjail.runtime.ready import wait
 from pytest_nsjail.runtime.result import Result
-from pytest_nsjail.runtime.settle import Identity, identify, programs
+from pytest_nsjail.runtime.settle import identify
+from pytest_nsjail.runtime.verdict import Verdict
 from pytest_nsjail.runtime.watch import Subject
 from pytest_nsjail.spec import ready
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.jail import JailSpec
-from pytest_nsjail.spec.mount import Bind
-from pytest_nsjail.spec.ready import Ready, notified
+from pytest_nsjail.spec.ready import Ready
 
-# Between SIGTERM and SIGKILL, in seconds.
-GRACE = 1.0
 _MAIN = 1
-# What glibc's and musl's loaders exit with when a library is not there (and a shell, for a program).
-_NOT_FOUND = 127
 # The last word of an init that could not say it: killed, as its program was.
 _UNTOLD = {
     "status": signals.SIGKILL, "took": 0.0, "usage": (0.0, 0.0, 0), "timed_out": False, "exceeded": {}, "full": (), "dropped": (0, 0), "changes": (),
 }
-
-
-def command(spec: JailSpec, identity: Identity, bounds: Bounds, *, echoed: bool) -> Command:
-    """A declaration's program, to be sent to the init.
-
-    :param echoed: whether what it writes is repeated where pytest is read.
-    """
-    notify = ""
-    env = spec.environment()
-    if spec.activate:
-        # sd_listen_fds(3); the program is process 2.
-        env |= {"LISTEN_PID": str(FIRST), "LISTEN_FDS": str(len(spec.activate)), "LISTEN_FDNAMES": ":".join(map(str, spec.activate))}
-    if notified(spec.ready):
-        # No file, which would be one of the program's; in the host's own network names are everybody's.
-        notify = f"{NOTIFY}{f'-{secrets.token_hex(8)}' if spec.network == 'host' else ''}"
-        env |= {"NOTIFY_SOCKET": f"@{notify}"}
-    return Command(
-        argv=spec.command(),
-        programs=programs(spec.command()[0], env),
-        env=env,
-        workdir=spec.directory(),
-        uid=identity.uid,
-        gid=identity.gid,
-        groups=identity.groups,
-        idmap=identity.idmap,
-        rlimits=bounds.rlimits,
-        watch=bounds.watch,
-        timeout=spec.timeout,
-        grace=GRACE,
-        stdin=spec.stdin is not None,
-        activate=spec.activate,
-        label=spec.label() if echoed else "",
-        notify=notify,
-        observe=spec.observe,
-    )
 
 
 class Jail(Endpoint):
@@ -107,7 +56,8 @@ class Jail(Endpoint):
         self._publication = publication
         self.spec = spec
         self._main, self._handle, self._bounds = main, handle, bounds
-        self._view, self._image, self._finished = view, image, finished
+        self._view, self._finished = view, finished
+        self._verdict = Verdict(image, view, main)
         self._numbers = itertools.count(_MAIN + 1)
         self._result: Result | None = None
         # Held while a result is read from what close() gives back, so that who finds the jail closed finds the result as well.
@@ -275,7 +225,7 @@ class Jail(Endpoint):
             with self._gathering:
                 if self._result is not None:
                     return self._result
-                self._result = self._gather(self.spec, _MAIN, told)
+                self._result = self._judge(self.spec, _MAIN, told)
         except SetupError:
             if self._result is None:
                 raise
@@ -333,12 +283,6 @@ class Jail(Endpoint):
         there = {(process.pid, process.argv): process for process in (self.processes() if self._result is None and told["attempts"] else ())}
         return attempts(told, lambda pid, argv: there.get((pid, argv)) or Process(pid, 0, argv))
 
-    def _reached(self, report: Mapping[str, Any]) -> tuple[Attempt, ...] | NsjailError | None:
-        try:
-            return attempts(report["reached"], lambda pid, argv: Process(pid, 0, argv)) if "reached" in report else None
-        except Unsupported as error:
-            return error
-
     def _output_since(self, offsets: tuple[int, int]) -> tuple[bytes, bytes]:
         with self._gathering:
             if self._result is None:
@@ -352,7 +296,7 @@ class Jail(Endpoint):
 
         def gather(told: Told) -> Result:
             with self._gathering:
-                return self._gather(spec, number, told)
+                return self._judge(spec, number, told)
 
         return Execution(self._handle, number, gather)
 
@@ -386,48 +330,8 @@ class Jail(Endpoint):
         counters = self._counters() if self._handle.lost else None
         return counters is not None and counters.oom_kills > 0
 
+    def _judge(self, spec: JailSpec, number: int, told: Told) -> Result:
+        return self._verdict.result(spec, told, self._handle.output(number), self._counters())
+
     def _counters(self) -> Counters | None:
         return self._bounds.group.counters() if self._bounds.group else None
-
-    def _gather(self, spec: JailSpec, number: int, told: Told) -> Result:
-        out, err = self._handle.output(number)
-        counters = self._counters()
-        if told.report is None:
-            changes = Changes(None, self._image.view, ())
-            return Result(spec.command(), NotStarted(self._refusal(spec, told)), out, err, 0.0, Usage(0.0, 0.0, 0), changes, (), 0, (), 0)
-        report = told.report
-        # Whose the descriptor is must be settled before the changes can fail to take it.
-        layer, told.layer = told.layer, None
-        changes = Changes(layer, self._image.view, [(path, what) for path, what in report["changes"]])
-        largest = changes.largest_file() if spec.limits.file_size else 0
-        status, exceeded = interpret(report, counters, spec.limits, timeout=spec.timeout, stderr=err, largest_file=largest)
-        if status == Exited(_NOT_FOUND) and (error := self._explain(spec, None, err)):
-            status = NotStarted(error)
-        return Result(
-            spec.command(), status, out, err, report["took"], usage(report, counters), changes, tuple(told.leftovers), told.host_pid, exceeded,
-            sum(report["dropped"]), self._reached(report),
-        )
-
-    def _refusal(self, spec: JailSpec, told: Told) -> NsjailError:
-        step, number, path = told.failure or ("", 0, "")
-        if step == EXECUTE:
-            return self._explain(spec, number, b"") or StartError(path, os.strerror(number), errno=number)
-        if step.startswith("enter the working directory"):
-            workdir = spec.workdir or (spec.image.workdir if spec.image else None) or "/"
-            return StartError(spec.command()[0], f"its working directory {workdir!r}: {os.strerror(number)}", f"Declare Directory({workdir!r}).", number)
-        advice = ""
-        if number in (errno.ENOENT, errno.ESTALE) and any(isinstance(mount, Bind) and str(mount.source) == path for mount in spec.mounts):
-            # It was there, and the same, when pytest looked.
-            advice = "It was mounted after the first jail of this session was made: mount it before pytest starts."
-        if number in (errno.EINVAL, errno.EPERM) and "id-mapped" in step:
-            advice = volumes.advice(path, self._main.uid, self._main.gid)
-        raise explained(SetupError(f"{step}{f' ({path})' if path else ''}", number, advice))
-
-    def _explain(self, spec: JailSpec, number: int | None, stderr: bytes) -> StartError | None:
-        path = spec.environment().get("PATH", DEFAULT_PATH)
-        error = explain(spec.command()[0], self._view, path=path, errno=number, stderr=stderr.decode(errors="replace"))
-        if error is not None and (entry := self._image.files.get(Walker(self._view).walk(error.program).final)):
-            # The resolver sees the jail alone; the manifest knows which declaration brought the program, from where.
-            instead = error.instead.replace(f"Elf({error.program!r})", entry.wanted_by[-1].replace("File(", "Elf(", 1))
-            error = StartError(error.program, error.problem, instead, error.errno)
-        return error
