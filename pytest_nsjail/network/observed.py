@@ -191,5 +191,6 @@ def _order(one: Inet) -> tuple[object, ...]:
 def _who(process: Process | None) -> str:
     if process is None:
         return "nobody's in the jail"
-    command = " ".join(shlex.join(process.argv).split())
+    # Who has given itself another title has left nothing but NUL bytes behind it.
+    command = " ".join(shlex.join(process.argv).replace(" ''", "").split())
     return f"process {process.pid} ({command if len(command) <= _BRIEF else command[: _BRIEF - 3] + '...'})"
