@@ -217,11 +217,11 @@ def test_many_who_connect_at_once_are_none_of_them_kept_waiting(runtime: Runtime
 
 def test_a_program_that_is_stopped_while_it_tries(serve: Serve):
     jail = serve(TRY + "print('ready', flush=True)\nwhile True: socket.socket().connect_ex(('127.0.0.1', 5432))", observe=True)
-    until(lambda: bool(jail.refused))
+    until(lambda: any(one.count > 10 for one in jail.refused))
     began = time.monotonic()
     result = jail.stop()
     assert time.monotonic() - began < 5
-    assert result.refused[0].count > 1
+    assert result.refused[0].count > 10
 
 
 def test_a_program_has_no_descriptor_of_it(runtime: Runtime, box: Image):
@@ -258,8 +258,7 @@ def test_in_the_hosts_network(runtime: Runtime, box: Image):
 
 
 NESTED = """
-import os, socket, sys
-from pytest_nsjail.errors import Unsupported
+import os, select, socket, sys
 from pytest_nsjail.kernel import seccomp
 from pytest_nsjail.kernel.spawn import Call, Child
 ours, theirs = socket.socketpair()
@@ -280,7 +279,6 @@ argv = tuple(os.fsencode(one) for one in (sys.executable, "-c", inner))
 child = Child([Call("", "prctl", (38, 1, 0, 0, 0)), *seccomp.calls(theirs.fileno()), Call("", "execve", (argv[0], argv, env))])
 child.bear(0)
 listener = seccomp.Listener(socket.recv_fds(ours, 1, 1)[1][0])
-import select
 poll = select.poll()
 poll.register(listener.fd, select.POLLIN)
 while poll.poll()[0][1] & select.POLLIN:
@@ -293,11 +291,6 @@ os.waitpid(child.pid, 0)
 def test_under_another_supervisor_it_is_said_that_nothing_is_seen():
     ran = subprocess.run([sys.executable, "-c", NESTED], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
     status, _, why = ran.stdout.partition("\n")
-    if os.getuid():
-        # Nobody gives up new privileges and has newuidmap's: what can be made is a jail of one id.
-        assert status in ("exited with 0", ""), ran.stderr
-        if not status:
-            return
     assert status == "exited with 0", ran.stderr
     assert "not seen here (seccomp_unotify(2): Device or resource busy)" in why
 
