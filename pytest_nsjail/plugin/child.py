@@ -46,7 +46,7 @@ class Child:
         for hook in hooks:
             hook.now()
         private.quiet_item(config)
-        self._finalizers = {node: len(finalizers) for node, finalizers in private.stack(item).items()}
+        self._finalizers = private.later_finalizers(item)
         private.hold_teardown(item, self._tear_down)
         self._warnings: list[warnings.WarningMessage] = []
         if config.pluginmanager.hasplugin("warnings"):
@@ -210,8 +210,8 @@ class Child:
             own(_Beside(self.item, nextitem))
         except private.ERRORS as error:
             errors.append(error)
-        for node, finalizers in reversed(private.stack(self.item).items()):
-            while len(finalizers) > self._finalizers.get(node, 0):
+        for finalizers in reversed(self._finalizers.values()):
+            while finalizers:
                 try:
                     finalizers.pop()()
                 except private.ERRORS as error:

@@ -34,7 +34,7 @@ def missing(config: pytest.Config) -> list[str]:
     state = _pytest.runner.SetupState
     request = _pytest.fixtures.FixtureRequest
     there = {
-        "_pytest.runner.SetupState.stack": isinstance(getattr(state(), "stack", None), dict),
+        "_pytest.runner.SetupState.addfinalizer": hasattr(state, "addfinalizer"),
         "_pytest.runner.SetupState.setup": hasattr(state, "setup"),
         "_pytest.runner.SetupState.teardown_exact": hasattr(state, "teardown_exact"),
         "_pytest.runner.show_test_item": hasattr(_pytest.runner, "show_test_item"),
@@ -130,10 +130,19 @@ def _definition(item: pytest.Item, name: str) -> Any:
     return found[-1] if found else None
 
 
-def stack(item: pytest.Item) -> dict[Any, Any]:
-    """Every node that is set up, the session first, and its finalizers."""
+def later_finalizers(item: pytest.Item) -> dict[Any, list[Callable[[], object]]]:
+    """What every node above an item is given to be torn down by, from now on. Pytest's own lists may be changed by others, as by pytest-rerunfailures."""
     state: Any = item.session._setupstate
-    return {node: finalizers for node, (finalizers, _) in state.stack.items()}
+    own = state.addfinalizer
+    later: dict[Any, list[Callable[[], object]]] = {node: [] for node in item.listchain()[:-1]}
+
+    def addfinalizer(finalizer: Callable[[], object], node: object) -> None:
+        own(finalizer, node)
+        if node in later:
+            later[node].append(finalizer)
+
+    state.addfinalizer = addfinalizer
+    return later
 
 
 def hold_teardown(item: pytest.Item, around: Callable[[Callable[[Any], None], object], None]) -> None:

@@ -65,7 +65,7 @@ class TestHigher:
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("-p", "xdist", "-n2")], ids=["alone", "workers"])
+@pytest.mark.parametrize("arguments", [(), ("-p", "xdist", "-n2", "--dist=loadscope")], ids=["alone", "workers"])
 def test_as_often_as_outside(inner: pytest.Pytester, plain_and_jailed, arguments: tuple[str, ...]) -> None:
     inner.makepyfile(test_it=FLAKY)
     orders = []
