@@ -1,7 +1,7 @@
 """The switch of a network: a namespace of its own, in which the other end of every jail's link is a port of a bridge.
 
-Whatever is done to a link is done at that end, out of every jail's reach. Ports of one bridge see each other; a network is partitioned by as many
-bridges as it has parts, and its jails never lose their carrier.
+Whatever is done to a link is done there, or to the jail's end by the jail's init: no program in a jail has power over either. Ports of one bridge see each
+other; a network is partitioned by as many bridges as it has parts, and its jails never lose their carrier.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pytest_nsjail.spec.network import Shape
 # Index numbers of interfaces. A jail's own begins above those that a kernel gives to every namespace by itself (lo; sit0 and its like).
 _OWN, _BRIDGES, _PORTS, _INNER, _OUTER = 100, 100, 1 << 20, 2 << 20, 3 << 20
 
-# Neither a delay nor a rate.
+# Neither a delay nor a rate; and what the kernel may have refused a part of.
 _AT_ONCE: tuple[float, int | None] = (0.0, None)
+_UNKNOWN: tuple[float, int | None] = (-1.0, None)
 _TBF = "A rate takes the kernel's module sch_tbf."
 
 
@@ -37,11 +38,11 @@ class Switch:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._v6 = _has_ipv6(place)
-        self._namespace = place.namespace()
         self._bridges = 0
         # Where each jail's link is, by the number of the bridge, and where that of the next one will be.
         self._at: dict[Member, int] = {}
         self._open = self._bridge()
+        self._namespace = place.namespace()
         self._queues: dict[Member, tuple[float, int | None]] = {}
         # Those whose frames pass the emulator, and those that have had the interfaces for that at any time.
         self._emulated: set[Member] = set()
@@ -114,11 +115,15 @@ class Switch:
         before = self._queues.get(member, _AT_ONCE)
         if before == (delay, rate):
             return
+        self._queues[member] = _UNKNOWN
         for place, index in ((self._place, _PORTS + member.number), (member.place, _OWN)):
-            changes = [rtnetlink.at_once(index)] if before != _AT_ONCE else []
-            changes += [rtnetlink.late(index, delay)] if delay else []
+            if before != _AT_ONCE:
+                # Refused where there is none, for the kernel refused that before.
+                place.configure(rtnetlink.packet([rtnetlink.at_once(index)]))
+            changes = [rtnetlink.late(index, delay)] if delay else []
             changes += [rtnetlink.rate(index, rate, delayed=delay > 0)] if rate is not None else []
-            self._change(place, changes, advice=_TBF)
+            if changes:
+                self._change(place, changes, advice=_TBF)
         self._queues[member] = delay, rate
 
     def _bridge(self) -> int:

@@ -84,6 +84,26 @@ class _Refusing:
         return [(2, errno.ENOENT)]
 
 
+def test_a_kernel_without_a_token_bucket_says_so_and_nothing_stays_half_done(jail: Jail, monkeypatch: pytest.MonkeyPatch):
+    net: Network = jail.net  # type: ignore[attr-defined]
+    whole = rtnetlink.rate
+    net.shape(jail, rate="1M")
+
+    def unknown(index: int, bits: int, *, delayed: bool) -> rtnetlink.Change:
+        change = whole(index, bits, delayed=delayed)
+        return change._replace(message=change.message.replace(b"tbf", b"tbx"))
+
+    monkeypatch.setattr(rtnetlink, "rate", unknown)
+    for _ in range(2):
+        with pytest.raises(SetupError, match=r"token bucket .*No such file.*sch_tbf"):
+            net.shape(jail, rate="2M")
+    monkeypatch.undo()
+    net.shape(jail, rate="3M")
+    net.shape(jail)
+    with look(jail) as found:
+        assert "tbf" not in {one.get_attr("TCA_KIND") for one in found.get_qdiscs()}
+
+
 def test_a_change_that_is_refused_is_named(jail: Jail):
     with pytest.raises(SetupError, match=r"no IPv6 address of its own for interface 100 \(No such file") as caught:
         Switch(_Refusing(jail._sockets))
