@@ -96,5 +96,18 @@ def _said(jail: Jail, before: Mark) -> str:
         said = tails(*jail.said(before), _TAIL_LINES)
     except NsjailError:
         return "(it was closed, and what it said is gone)"
+    said += _not_there(jail)
     silent = "(it has said nothing so far)" if before == _BEGINNING else "(it has said nothing during the test)"
     return "\n".join(said) or silent
+
+
+def _not_there(jail: Jail) -> list[str]:
+    """What an observed jail's programs tried to reach where nobody is."""
+    from pytest_nsjail.errors import NsjailError
+
+    if not jail.spec.observe:
+        return []
+    try:
+        return [f"not there: {attempt}" for attempt in jail.refused]
+    except NsjailError as error:
+        return [str(error)]

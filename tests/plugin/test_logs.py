@@ -50,6 +50,18 @@ class TestUnderAFailedTest:
         assert [text.count("\nand more\n") for text in (first, third, fourth)] == [1, 1, 0]
         assert "(it has said nothing during the test)" in fourth
 
+    def test_what_an_observed_one_tried_to_reach(self, inner: pytest.Pytester) -> None:
+        inner.makepyfile("""
+    def test_it(nsjail_start):
+        script = "busybox nc 127.0.0.1 5432 </dev/null; echo tried; sleep 60"
+        jail = nsjail_start(["/bin/busybox", "sh", "-c", script.replace("busybox", "/bin/busybox")], observe=True)
+        while "tried" not in jail.stdout: pass
+        assert 0
+""")
+        result = inner.runpytest_subprocess()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*nsjail: started: /bin/busybox sh*", "not there: tcp 127.0.0.1:5432*"])
+
     def test_one_that_ended_during_it(self, inner: pytest.Pytester) -> None:
         inner.makepyfile(SERVER + """
     def test_first(server): told(server, 1)

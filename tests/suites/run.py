@@ -92,7 +92,9 @@ class Place:
         environ |= {"OUTCOMES": str(told), "PYTHONPATH": str(_HERE), "PYTEST_NSJAIL_STORE": str(self._directory / "store"), "TMPDIR": str(temporary)}
         command = [str(self._python), "-m", "pytest", "-p", "outcomes", "-p", "no:cacheprovider", "--tb=short", *self.suite.arguments, *arguments]
         started = time.monotonic()
-        done = subprocess.run(command, cwd=self.source, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_LONGEST)
+        done = subprocess.run(
+            command, cwd=self.source, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_LONGEST,
+        )
         seconds = time.monotonic() - started
         output = done.stdout.decode(errors="replace")
         (self._directory / f"{'jailed' if '--nsjail' in arguments else 'plain'}.txt").write_text(output)
