@@ -129,6 +129,8 @@ class Coverage(Nothing):
         return note
 
     def child_begins(self, item: pytest.Item) -> None:
+        # Again: [run] patch = fork has another word in each process than in the one before it.
+        self._forked()
         self._begun = True
         if self._coverage is None:
             return
