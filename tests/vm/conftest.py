@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 KERNEL = "linux-image-cloud-amd64"
 # In the order in which they need each other; modprobe is not in the machine.
-MODULES = ("overlay", "llc", "stp", "bridge", "veth", "sch_tbf", "sch_netem")
+MODULES = ("overlay", "llc", "stp", "bridge", "veth", "sch_tbf", "sch_netem", "inet_diag", "tcp_diag", "udp_diag", "unix_diag")
 # The whole of it, in seconds: every instruction in the machine is translated.
 DEADLINE = 1800
 # Pure Python all of them: their interpreter in the machine is Debian's.
