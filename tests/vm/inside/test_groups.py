@@ -45,6 +45,11 @@ def session(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def _groups(pid: int, below: Path = TOP) -> list[Path]:
+    """The groups of a session, which is named by its process id and by chance."""
+    return list(below.glob(f"pytest-nsjail-{pid}-*"))
+
+
 def _own(pid: int | str) -> str:
     """The group of a process, below the one that is delegated."""
     path = "/sys/fs/cgroup" + Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::")
@@ -74,7 +79,7 @@ def test_a_limit_is_told_by_the_kernel(runtime: Runtime, box: Image):
 
 def test_the_program_is_in_a_group_and_its_init_is_not(runtime: Runtime, box: Image):
     with runtime.start(["sleep", "60"], image=box, limits=Limits(memory="64M", processes=20)) as jail:
-        assert _own(jail.host_pid).startswith(f"/pytest-nsjail-{os.getpid()}/")
+        assert _own(jail.host_pid).startswith(f"/pytest-nsjail-{os.getpid()}-")
         group = TOP / _own(jail.host_pid)[1:]
         assert [(group / name).read_text().strip() for name in ("memory.max", "memory.swap.max", "pids.max")] == [str(64 << 20), "0", "20"]
         assert (group / "cgroup.procs").read_text().split() == [str(jail.host_pid)]
@@ -85,17 +90,16 @@ def test_sessions_share_a_group(session: subprocess.Popen[str], runtime: Runtime
     """As the workers of pytest-xdist do: who comes later finds its processes moved, and makes its groups beside the others' all the same."""
     with runtime.start(["sleep", "60"], image=box, limits=Limits(memory="64M")) as jail:
         other = session.stdout.readline().strip()
-        assert _own(other).startswith(f"/pytest-nsjail-{session.pid}/")
+        assert _own(other).startswith(f"/pytest-nsjail-{session.pid}-")
         session.communicate(timeout=60)
-        assert not (TOP / f"pytest-nsjail-{session.pid}").exists()
+        assert not _groups(session.pid)
         assert jail.run(["true"]).ok
         assert isinstance(jail.run(["probe", "hoard", "300"]).status, OutOfMemory)
 
 
 def test_nothing_is_left_of_a_killed_session(session: subprocess.Popen[str]):
     program = session.stdout.readline().strip()
-    directory = TOP / f"pytest-nsjail-{session.pid}"
-    assert directory.exists()
+    [directory] = _groups(session.pid)
     session.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 30
     while directory.exists() and time.monotonic() < deadline:
@@ -127,7 +131,8 @@ def test_a_group_is_as_it_was_when_the_last_session_has_ended(tmp_path: Path, gr
     try:
         for one in sessions:
             assert one.stdout.readline()
-        assert _children(group) == sorted(["pytest-nsjail-host", *(f"pytest-nsjail-{one.pid}" for one in sessions)])
+        assert _children(group) == sorted(["pytest-nsjail-host", *(found.name for one in sessions for found in _groups(one.pid, group))])
+        assert len(_children(group)) == 3
         for one in sessions:
             one.communicate(timeout=60)
             assert one.returncode == 0
