@@ -8,7 +8,6 @@ directory, the cache, and the XML report.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import os
 import re
@@ -32,7 +31,7 @@ _INI = """
 pythonpath = .
 doctest_optionflags = ELLIPSIS
 """
-_ASYNCIO = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function"] if importlib.util.find_spec("pytest_asyncio") else []
+_ASYNCIO = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function"]
 _SUBTESTS = pytest.version_tuple >= (9, 0)
 
 # All that may differ, and why.
@@ -160,7 +159,7 @@ class Twins:
         # The directory is writable for its owner alone, and so is what it holds: a test without privileges can read it.
         cases = _HERE / "cases"
         for source in sorted(path for below in {".", "package", more} for path in (cases / below).iterdir() if path.suffix in (".py", ".txt")):
-            if (source.name == "case_async.py" and not _ASYNCIO) or (source.name == "case_subtests.py" and not _SUBTESTS):
+            if source.name == "case_subtests.py" and not _SUBTESTS:
                 continue
             name = source.name.replace("case_conftest", "conftest").replace("case_", "test_")
             target = self.project.joinpath(*(["package"] if source.parent.name == "package" else []), name)
@@ -308,8 +307,6 @@ _CHOSEN = OPTIONS if os.geteuid() == 0 else [options for options in OPTIONS if o
 
 @pytest.mark.parametrize("options", _CHOSEN, ids=lambda options: options.name)
 def test_a_jailed_session_says_what_a_plain_one_says(twins: Twins, options: Options) -> None:
-    if options.parallel:
-        pytest.importorskip("xdist")
     # The comparison itself is tried on two plain sessions, for who works on it.
     found, runs = _compared(twins, options, jailed=os.environ.get("NSJAIL_FIDELITY") != "plain")
     assert all(run.events for run in runs)

@@ -124,7 +124,6 @@ def test_missing_private_api_is_named(inner: pytest.Pytester) -> None:
 
 
 def test_a_worker_says_it_of_the_test(inner: pytest.Pytester) -> None:
-    pytest.importorskip("xdist")
     inner.makepyfile("import pytest\n@pytest.mark.isolated(memory=1)\ndef test_it(): pass\ndef test_other(): pass\n")
     result = inner.runpytest_subprocess("-p", "xdist", "-n", "1")
     result.assert_outcomes(errors=1, passed=1)
