@@ -28,6 +28,7 @@ from pytest_nsjail.jail.steps import (
     ProtectProc,
     ReadOnlyRoot,
     ShareIpc,
+    ShareNetwork,
     Stage,
     Step,
     Unshare,
@@ -85,7 +86,7 @@ class Site:
     :ivar hosts: the names it knows, where it is in a network of several.
     :ivar sysctls: a descriptor of the jail's own ``/proc/sys`` as it is below its protection.
     :ivar given: descriptors from elsewhere, for the steps that need them: ``sight``, of the mount namespace that binds are taken from, where it is not the one
-        that this was forked in; ``ipc`` and ``shm``, of another jail's.
+        that this was forked in; ``network``, of a test's; ``ipc`` and ``shm``, of another jail's.
     :ivar moved: whether the jail is in namespaces now in which its init was not when it was prepared.
     """
 
@@ -150,6 +151,11 @@ class Site:
             case Unstage():
                 unstage(self.staged)
                 os.close(self.root)
+            case ShareNetwork():
+                # The host's own is nobody's to enter without rights over it.
+                if os.fstat(self.given["network"]).st_ino != os.stat(f"{self.proc}/self/ns/net").st_ino:
+                    syscall.setns(self.given["network"], syscall.CLONE_NEWNET)
+                    self.moved = True
             case ShareIpc():
                 syscall.setns(self.given["ipc"], syscall.CLONE_NEWIPC)
                 self.moved = True

@@ -22,6 +22,7 @@ from pytest_nsjail.jail.steps import (
     ProtectProc,
     ReadOnlyRoot,
     ShareIpc,
+    ShareNetwork,
     Stage,
     Step,
     Unshare,
@@ -128,7 +129,7 @@ def _below(path: str, others: Iterable[str]) -> bool:
 
 def repeatable(steps: Iterable[Step]) -> bool:
     """Whether these steps mean the same when they are done later, or sooner: what a bind shows may be replaced on the host."""
-    return not any(isinstance(step, (BindPath, BindDevice, ShareIpc)) for step in steps)
+    return not any(isinstance(step, (BindPath, BindDevice, ShareNetwork, ShareIpc)) for step in steps)
 
 
 class Source(NamedTuple):
@@ -144,12 +145,18 @@ class Source(NamedTuple):
     ids: IdMap | None = None
 
 
-def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, Source]) -> tuple[Step, ...]:
+def plan(spec: JailSpec, rootfs: str, world: World, sources: Mapping[str, Source], *, within: bool = False) -> tuple[Step, ...]:
     """What remains, for one declaration. Mounts come in the order declared, so that a later one lies on an earlier one.
 
     :param sources: what each bind gives.
+    :param within: whether an isolated test asks for it.
     """
-    steps: list[Step] = [Overlay(rootfs, userxattr=not world.initial), *((ShareIpc(),) if spec.ipc else ()), Furnish()]
+    steps: list[Step] = [Overlay(rootfs, userxattr=not world.initial)]
+    if within and spec.network == "host":
+        steps.append(ShareNetwork())
+    if spec.ipc:
+        steps.append(ShareIpc())
+    steps.append(Furnish())
     if spec.read_only and not any(mount.target == "/tmp" for mount in spec.mounts):
         steps.append(MountTmpfs("/tmp", None, 0o1777))
     for mount in spec.mounts:

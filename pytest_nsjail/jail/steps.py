@@ -98,6 +98,10 @@ class Furnish(NamedTuple):
     """``/dev`` and ``/proc``, prepared by then, into the root."""
 
 
+class ShareNetwork(NamedTuple):
+    """The network of the test that asks for the jail, by a descriptor that comes along (:data:`Site.given`): it has the host's in its place."""
+
+
 class ShareIpc(NamedTuple):
     """The IPC namespace of another jail in place of an own one, and its ``/dev/shm``, by descriptors that come along (:data:`Site.given`)."""
 
@@ -151,15 +155,15 @@ class Hostname(NamedTuple):
 
 
 Step = (
-    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | ShareIpc | Furnish | BindPath | MountTmpfs
-    | MountHosts | BindDevice | ReadOnlyRoot | Pivot | Hostname
+    Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | ShareNetwork | ShareIpc | Furnish | BindPath
+    | MountTmpfs | MountHosts | BindDevice | ReadOnlyRoot | Pivot | Hostname
 )
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
-        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, ShareIpc, Furnish, BindPath, MountTmpfs, MountHosts,
-        BindDevice, ReadOnlyRoot, Pivot, Hostname,
+        Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, ShareNetwork, ShareIpc, Furnish, BindPath,
+        MountTmpfs, MountHosts, BindDevice, ReadOnlyRoot, Pivot, Hostname,
     )
 }
 
@@ -190,6 +194,8 @@ def describe(step: Step) -> str:
             return f"an overlay over the project {project}, and {places}" if project else f"in the root: {places}"
         case Unstage():
             return "the stage out of sight"
+        case ShareNetwork():
+            return "a network namespace that is the test's"
         case ShareIpc():
             return "an IPC namespace that is another jail's"
         case Furnish():

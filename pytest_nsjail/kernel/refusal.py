@@ -26,7 +26,7 @@ class Topic(Enum):
     BIND = ("a read-only bind", "a writable bind", "the device", "a read-only root", "a hold on", "the host's files", "in the root")
     MOUNT = (
         "private mounts", "a private tmpfs", "a tmpfs", "a minimal /dev", "terminals", "the host's devices", "the writable parts of /proc", "/dev and /proc",
-        "the stage",
+        "the stage", "the names of the network",
     )
     NAME = ("the hostname",)
     PRIVILEGES = ("no new privileges",)

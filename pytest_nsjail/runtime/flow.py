@@ -261,7 +261,8 @@ class Runtime:
             given = self._given(spec)
             for fd in given.values():
                 passed.callback(os.close, fd)
-            steps = plan(spec, image.rootfs.path, world, volumes.mapped(spec, sources, identity) if world.privileged else sources)
+            mapped = volumes.mapped(spec, sources, identity) if world.privileged else sources
+            steps = plan(spec, image.rootfs.path, world, mapped, within=self._within)
             network = self._networks.find(spec.network)
             # First the keeper, which outlives us, and then what it must remove if we are killed.
             handle = Handle(self._launcher.prepare("host" if spec.network == "host" else "none", steps, identity.idmap), self._echo)
@@ -292,7 +293,8 @@ class Runtime:
         """Descriptors from elsewhere that the steps of making a jail need."""
         given = self._find(spec.ipc).ipc() if spec.ipc else {}
         if self._within:
-            given["sight"] = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            for name, kind in (("sight", "mnt"), ("network", "net")):
+                given[name] = os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         return given
 
     def _find(self, spec: JailSpec) -> Jail:

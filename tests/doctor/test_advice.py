@@ -107,7 +107,7 @@ STEPS: list[steps.Step] = [
     steps.BindPath("/a", "/b", True, (1, 2), IdMap((), (), True)),
     steps.MountTmpfs("/t", 1, 0o755), steps.BindDevice("/dev/fuse"), steps.ReadOnlyRoot(), steps.Pivot(), steps.Hostname("h"),
     steps.Hold((("/a", True),), "/p", (), 0, 0, True), steps.HostRoot((("/tmp", 0o1777),)), steps.Workplace((("/a", True),), "/p", (), 0, 0, True),
-    steps.Workplace((("/a", True),), "", (), 0, 0, True), steps.Unstage(), steps.ShareIpc(),
+    steps.Workplace((("/a", True),), "", (), 0, 0, True), steps.Unstage(), steps.ShareNetwork(), steps.ShareIpc(), steps.MountHosts("/etc/hosts"),
 ]
 
 

@@ -62,3 +62,33 @@ def test_a_bind_gives_what_the_test_sees(inner: pytest.Pytester) -> None:
     inner.runpytest_subprocess("--nsjail", "--tb=short").assert_outcomes(passed=11)
     assert (inner.path / "given.txt").read_text() == "as it was"
     assert not (inner.path / "new").exists()
+
+
+NETWORK = """
+    import os, pytest
+
+    def seen(nsjail_run):
+        return nsjail_run(["/bin/busybox", "readlink", "/proc/self/ns/net"], network="host").stdout.strip()
+
+    @pytest.fixture(scope="session")
+    def outside():
+        return os.readlink("/proc/self/ns/net")
+
+    def test_of_its_own(nsjail_run, outside):
+        assert seen(nsjail_run) == os.readlink("/proc/self/ns/net") != outside
+
+    @pytest.mark.isolated(network="host")
+    def test_of_the_host(nsjail_run, outside):
+        assert seen(nsjail_run) == os.readlink("/proc/self/ns/net") == outside
+
+    def test_a_server_of_the_test(nsjail_run):
+        import socket, threading
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=lambda: server.accept()[0].sendall(b"hello"), daemon=True).start()
+            assert nsjail_run(["/bin/busybox", "nc", "127.0.0.1", str(server.getsockname()[1])], network="host", timeout=20).stdout == "hello"
+"""
+
+
+def test_the_hosts_network_is_the_tests(inner: pytest.Pytester) -> None:
+    inner.makepyfile(NETWORK)
+    inner.runpytest_subprocess("--nsjail", "--tb=short").assert_outcomes(passed=3)
