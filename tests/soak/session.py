@@ -23,7 +23,7 @@ from pytest_nsjail.kernel.hierarchy import own_hierarchy
 BOUNDED = [pytest.mark.isolated(limits=Limits(memory="256M"))] if own_hierarchy() else []
 
 @pytest.mark.parametrize("number", [pytest.param(number, marks=BOUNDED if number % 10 == 3 else []) for number in range({tests})])
-def test_it(number, tmp_path):
+def test_it(number):
     if number % 10 == 1:
         # Longer than the jail waits for it; where there is no jail, it ends by itself.
         subprocess.Popen(["/bin/sleep", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -68,10 +68,9 @@ def observe(directory: Path, tests: int, options: Sequence[str] = ()) -> list[Co
     root = str(Path(__file__).parents[2])
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {DIRECTORY: str(directory / "seen"), "PYTHONPATH": os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))}
-    env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_NSJAIL_STORE": str(directory / "store"), "PYTHONDONTWRITEBYTECODE": "1"}
     plugins = ["-p", "nsjail" if "--nsjail" in options else "no:nsjail", "-p", "tests.soak.observer", "-p", "no:cacheprovider"]
-    places = [f"--basetemp={directory}/base", f"--nsjail-store={directory}/store"]
-    argv = [sys.executable, "-m", "pytest", "-q", *plugins, *places, *options]
+    argv = [sys.executable, "-m", "pytest", "-q", *plugins, f"--basetemp={directory}/base", *options]
     session = subprocess.run(argv, cwd=directory / "project", env=env, capture_output=True, text=True)
     if session.returncode:
         raise RuntimeError(f"{' '.join(argv)}: exit status {session.returncode}\n{session.stdout[-4000:]}{session.stderr[-4000:]}")
