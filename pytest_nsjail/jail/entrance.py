@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.last_words import clear, leave, tell
+from pytest_nsjail.jail.layer import Layer
 from pytest_nsjail.jail.payload import Payload
 from pytest_nsjail.jail.perform import Site
 from pytest_nsjail.kernel import syscall
@@ -62,6 +63,9 @@ class Entrance:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         poll.register(woken, select.POLLIN)
+        # Once without effect, as Init does it: somebody waits for it the next time.
+        processes.descended()
+        self._changed()
         while True:
             for fd, _ in poll.poll():
                 if fd == woken:
@@ -88,9 +92,12 @@ class Entrance:
             _reap()
         if left:
             clear(self._sock)
-        found = [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
+        found = self._changed()
         body = {"event": "finished", "changes": [(layer.prefix, changed) for layer, changed in found]}
         leave(self._sock, body, [layer.upper for layer, _ in found])
+
+    def _changed(self) -> list[tuple[Layer, list[tuple[str, str]]]]:
+        return [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
 
 
 def _user_namespace(idmap: IdMap, proc: str) -> int:

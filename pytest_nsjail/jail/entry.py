@@ -134,10 +134,10 @@ def join(doors: Doors, *, capabilities: int | None, groups: Sequence[int], user:
     """
     for group in groups:
         os.write(group, b"0")
-    for kind, fd in (("cgroup", doors.cgroup), ("uts", doors.uts), ("ipc", doors.ipc), ("net", doors.network), ("mnt", doors.mount)):
-        # The host's own network is nobody's to enter without rights over it, and need not be entered.
-        if not _inside(kind, fd):
-            syscall.setns(fd, 0)
+    # The host's own network is nobody's to enter without rights over it, and need not be entered.
+    network = () if _inside("net", doors.network) else (doors.network,)
+    for fd in (doors.cgroup, doors.uts, doors.ipc, *network, doors.mount):
+        syscall.setns(fd, 0)
     forget_keys()
     syscall.setns(doors.own, syscall.CLONE_NEWUSER)
     # The name is the test's to change, as it is outside for root; the namespace it was born into is the init's.

@@ -151,6 +151,8 @@ class Parent:
                 self.give_up()
                 raise
             kind = body.get("kind")
+            if kind == "phase" and body.get("when") == "teardown":
+                self._cell.spoken()
             try:
                 self._take(body)
                 if kind == "log":

@@ -16,11 +16,18 @@ _KNOWN = frozenset((
 _PLAIN = (str, int, float, bool, type(None))
 
 
+# What every report has; and whose hooks that make data of a report, or a report of data, do nothing to one that has no more.
+_ORDINARY = frozenset(("nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections", "duration", "start", "stop"))
+_OURS = frozenset(("reports", "subtests", "nsjail"))
+
+
 def packed(item: pytest.Item, report: pytest.TestReport, *, whole: bool) -> dict[str, Any]:
     """A report as JSON.
 
     :param whole: with all that was captured; else without, where it is what the item has, which is told anyway.
     """
+    if not whole and _says_only_passed(item, report):
+        return {"passed": [report.keywords, report.duration, report.start, report.stop]}
     data: dict[str, Any] = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
     if data is None:
         raise TypeError(f"no plugin turns {type(report).__name__} into data (pytest_report_to_serializable)")
@@ -41,6 +48,12 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
 
     :raises ValueError: for what is no report.
     """
+    if "passed" in data:
+        keywords, duration, start, stop = data["passed"]
+        # Pytest keeps every report: not with texts of its own for what the item has already.
+        own = dict.fromkeys(item.keywords, 1)
+        keywords = own if keywords == own else keywords
+        return pytest.TestReport(item.nodeid, item.location, keywords, "passed", None, when, captured(item), duration, start, stop)  # type: ignore[arg-type]
     shows = not hasattr(item.config, "workerinput")
     data = {
         key: decoded(value["coded"], shown=shows and key != "user_properties") if key not in _KNOWN and isinstance(value, dict) else value
@@ -64,6 +77,16 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
         path, line, reason = report.longrepr
         report.longrepr = (path, line, reason)
     return report
+
+
+def _says_only_passed(item: pytest.Item, report: pytest.TestReport) -> bool:
+    """Whether a report has nothing to say that takes any hook's call; of three phases mostly three."""
+    ordinary = type(report) is pytest.TestReport and report.passed and report.longrepr is None and vars(report).keys() == _ORDINARY
+    if not ordinary or report.user_properties or report.sections != captured(item):
+        return False
+    hooks = item.config.hook
+    both = hooks.pytest_report_to_serializable, hooks.pytest_report_from_serializable
+    return all(one.plugin_name in _OURS for hook in both for one in hook.get_hookimpls())
 
 
 def captured(item: pytest.Item) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -83,6 +84,7 @@ class Cell:
         self._forked, self._ahead = forked, ahead
         self.channel, self._theirs = wire.pair()
         self._entered: Entered | None = None
+        self._finishing = False
 
     @property
     def pid(self) -> int:
@@ -96,8 +98,6 @@ class Cell:
         """
         assert self._doors is not None
         here = os.getcwd()
-        # Before the fork, for after it each page that is written to is copied.
-        self._ahead()
         groups = self._bounds.group.doors() if self._bounds.group else []
         try:
             self._entered = fork(self._doors, direct=self._world.privileged and self._world.initial, near=(self.channel, self._theirs))
@@ -112,6 +112,8 @@ class Cell:
             self._doors.close()
             self._doors = None
         self._theirs.close()
+        # Not before: the child does not wait for it now.
+        self._ahead()
         return False
 
     def receive(self) -> wire.Received | None:
@@ -164,7 +166,8 @@ class Cell:
         leftovers: list[Process] = []
         layers: list[tuple[str, Changes]] = []
         try:
-            wire.send(self._init, {"do": "finish"})
+            if not self._finishing:
+                self._finish()
             while said := wire.receive(self._init):
                 if said.body["event"] == "leftover":
                     leftovers.append(Process(said.body["pid"], said.pid, tuple(said.body["argv"])))
@@ -177,6 +180,15 @@ class Cell:
         ending = Ending(None if code is None else self._status(code), tuple(leftovers), tuple(layers))
         self._let_go()
         return ending
+
+    def spoken(self) -> None:
+        """The child has said its last word: let its jail see what it left, while this process is busy with that word; then comes :meth:`end`."""
+        with contextlib.suppress(OSError):  # as there
+            self._finish()
+
+    def _finish(self) -> None:
+        wire.send(self._init, {"do": "finish"})
+        self._finishing = True
 
     def _status(self, code: int) -> Status:
         how = Exited(code) if code >= 0 else Signaled(-code)
