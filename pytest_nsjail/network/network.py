@@ -185,7 +185,8 @@ class Network:
         :param jitter: seconds by which that varies, up and down, evenly; packets may then overtake each other.
         :param loss: the share that is lost, 0 to 1.
         :param rate: bits a second: an int, or digits with K, M or G, by thousands.
-        :param seed: the same packets in the same order meet the same losses and delays again, from this call on.
+        :param seed: the same packets in the same order meet the same losses and delays again, from this call on. (A burst may be out of order itself: it
+            is sent on several processors, or waits in part for a neighbour's address.)
         :raises SpecError: for a value that cannot be meant, or a jail that is not in this network.
         :raises SetupError: for a rate that this kernel cannot hold to.
         """
