@@ -11,7 +11,11 @@ import pytest
 MIXED = """
 import os, random, unittest
 import pytest
-from hypothesis import given, strategies
+from hypothesis import HealthCheck, given, settings, strategies
+
+# A busy machine is no finding.
+settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("patient")
 
 @pytest.mark.anyio
 async def test_anyio(anyio_backend_name): assert anyio_backend_name == "asyncio"

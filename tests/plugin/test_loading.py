@@ -7,11 +7,16 @@ import pytest
 from pytest_nsjail.kernel.probe import quick
 
 
+# pytest-asyncio warns of what it is not told, and an option of its own is unknown where it is not loaded.
+_STRICT = "[pytest]\nfilterwarnings =\n    error\n    ignore:The configuration option .asyncio_default\n"
+
+
 @pytest.fixture(autouse=True)
 def _as_installed(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is installed beside it is loaded too."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     monkeypatch.delenv("PYTEST_ADDOPTS")
+    inner.makeini(_STRICT)
 
 
 RUNS = """
@@ -87,7 +92,7 @@ def test_the_options_are_told(inner: pytest.Pytester) -> None:
 
 
 def test_a_strict_session_has_nothing_to_say_against_it(inner: pytest.Pytester) -> None:
-    inner.makeini("[pytest]\nfilterwarnings = error\nnsjail_unavailable = fail\nnsjail_store = store\n")
+    inner.makeini(f"{_STRICT}nsjail_unavailable = fail\nnsjail_store = store\n")
     inner.makepyfile(RUNS)
     inner.runpytest_subprocess("--strict-markers", "--strict-config").assert_outcomes(passed=1)
     assert inner.runpytest_subprocess("--strict-markers", "--strict-config", "--markers").ret == 0
