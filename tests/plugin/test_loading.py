@@ -6,7 +6,6 @@ import pytest
 
 from pytest_nsjail.kernel.probe import quick
 
-
 # pytest-asyncio warns of what it is not told, and an option of its own is unknown where it is not loaded.
 _STRICT = "[pytest]\nfilterwarnings =\n    error\n    ignore:The configuration option .asyncio_default\n"
 
