@@ -10,7 +10,8 @@ The rooms, from the user down; imports only go down:
 * ``spec``: what a user declares, as values that check themselves. ``fileview``, ``errors``: what all of them share.
 
 The processes: pytest execs a *keeper*, which forks the *zygote*, PID 1 of a world of its own; the zygote forks an *init* for every jail, one
-ahead of need; the init forks the *payload*, which becomes the program. See :mod:`pytest_nsjail.jail.zygote`.
+ahead of need; the init forks the *payload*, which becomes the program. See :mod:`pytest_nsjail.jail.zygote`. With the first published port pytest execs
+a *relay* that serves all of them, see :mod:`pytest_nsjail.network.relay`.
 
 The names below are imported when they are first used: pytest loads this package in every session, and the zygote needs none of them.
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_nsjail.jail.status import Denied, Exceeded, Exited, NotStarted, OutOfMemory, Signaled, Status, TimedOut
     from pytest_nsjail.network.network import Network
     from pytest_nsjail.network.observed import Attempt, Connection, Listener
+    from pytest_nsjail.network.published import Client, Published
     from pytest_nsjail.runtime.image import Image, Stage
     from pytest_nsjail.runtime.jail import Jail
     from pytest_nsjail.runtime.result import Result
@@ -39,10 +41,11 @@ if TYPE_CHECKING:
     from pytest_nsjail.spec.ready import All, Any, Exec, Http, Listening, Log, Notify, Unix
 
 __all__ = [
-    "All", "Any", "Attempt", "Bind", "Changes", "Connection", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded", "Exec", "Exited",
-    "File", "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log", "Network", "NotReady",
-    "NotStarted", "Notify", "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "ResolveError", "Result", "Script", "SetupError", "Signaled",
-    "SpecError", "Stage", "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree", "Unix", "Unsupported", "Usage", "Users",
+    "All", "Any", "Attempt", "Bind", "Changes", "Client", "Connection", "Copy", "Denied", "Dependency", "Device", "Directory", "Elf", "Exceeded",
+    "Exec", "Exited", "File", "Groups", "Http", "Image", "ImageSpec", "Jail", "JailEnded", "JailSpec", "Limits", "Listener", "Listening", "Log",
+    "Network", "NotReady", "NotStarted", "Notify", "NsjailError", "OutOfMemory", "Process", "ProgramFailed", "Publish", "Published", "ResolveError",
+    "Result", "Script", "SetupError", "Signaled", "SpecError", "Stage", "StartError", "Status", "Symlink", "Text", "TimedOut", "Tmpfs", "Tree",
+    "Unix", "Unsupported", "Usage", "Users",
 ]
 
 _MODULES = {
@@ -53,6 +56,7 @@ _MODULES = {
     "jail.status": ("Denied", "Exceeded", "Exited", "NotStarted", "OutOfMemory", "Signaled", "Status", "TimedOut"),
     "network.network": ("Network",),
     "network.observed": ("Attempt", "Connection", "Listener"),
+    "network.published": ("Client", "Published"),
     "runtime.image": ("Image", "Stage"),
     "runtime.jail": ("Jail",),
     "runtime.result": ("Result",),

@@ -78,7 +78,8 @@ class Agent:
         body = asked.body
         match body["do"]:
             case "socket":
-                fds.append(socket.socket(*body["kind"]).detach())
+                for _ in range(body.get("count", 1)):
+                    fds.append(socket.socket(*body["kind"]).detach())
             case "connect":
                 # A path means a place in the jail's root, and is looked up by who is in it.
                 with _unix(body["type"]) as made:

@@ -98,6 +98,14 @@ class Diag:
         # Of UDP the kernel takes the two ends of a question the other way round.
         return self._exact(_inet(_family(address), socket.IPPROTO_UDP, 0xFFFFFFFF, _NO_END, (_packed(address), port)))
 
+    def connected(self, address: str, port: int, peer: str, peer_port: int) -> int | None:
+        """One end of a TCP connection.
+
+        :return: its inode; 0 where whoever had it has closed it; None where there is none.
+        :raises OSError: for what the kernel says besides.
+        """
+        return self._exact(_inet(_family(address), socket.IPPROTO_TCP, 0xFFFFFFFF, (_packed(address), port), (_packed(peer), peer_port)))
+
     def inet(self, protocol: int, *states: int) -> list[Inet]:
         """All sockets of one protocol, IPPROTO_TCP or IPPROTO_UDP, in these states, or in any.
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from pytest_nsjail.network.dial import LOOPBACK, family_of
 from pytest_nsjail.network.ledger import Entry, Ledger
-from pytest_nsjail.network.loop import Loop
-from pytest_nsjail.network.room import Room
+from pytest_nsjail.network.shared import Shared
 from pytest_nsjail.network.supply import Supply
 
 # A client that neither sends nor gets anything for so long is forgotten, in seconds, and so is the one that was silent longest when there are too many.
@@ -48,9 +47,6 @@ class Session:
         self._port.gone(self, self._address, end)
 
     def _flush(self) -> None:
-        if self._socket is None and not self._opening:
-            self._opening = True
-            self._port.supply.take(family_of(LOOPBACK[self._where]), socket.SOCK_DGRAM, self._opened)
         while self._queue and self._socket is not None:
             data, others = self._queue.popleft()
             try:
@@ -64,6 +60,9 @@ class Session:
             else:
                 self._last = data, others
                 self.entry.moved[0] += len(data)
+        if self._queue and not self._opening:
+            self._opening = True
+            self._port.supply.take(family_of(LOOPBACK[self._where]), socket.SOCK_DGRAM, self._opened)
 
     def _opened(self, sock: socket.socket | None) -> None:
         self._opening = False
@@ -125,14 +124,14 @@ class Datagrams:
     :param inside: the port of the jail.
     """
 
-    def __init__(self, loop: Loop, supply: Supply, room: Room, outer: socket.socket, inside: int) -> None:
+    def __init__(self, shared: Shared, supply: Supply, outer: socket.socket, inside: int) -> None:
         outer.setblocking(False)
-        self.loop, self.supply, self.inside, self._room, self._outer = loop, supply, inside, room, outer
+        self.loop, self.supply, self.inside, self._room, self._outer = shared.loop, supply, inside, shared.room, outer
         self.ledger = Ledger()
         # The one that was silent longest first.
         self._sessions: OrderedDict[Address, Session] = OrderedDict()
         self._sweeping = self._over = False
-        loop.watch(outer.fileno(), self._hear, select.EPOLLIN)
+        self.loop.watch(outer.fileno(), self._hear, select.EPOLLIN)
 
     def close(self) -> None:
         """The jail has ended."""

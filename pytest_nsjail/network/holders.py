@@ -7,6 +7,8 @@ import os
 import pwd
 import sys
 
+# What the relay is called.
+RELAY = "nsjail-relay"
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _FILES = {False: ("/proc/net/tcp", "/proc/net/tcp6"), True: ("/proc/net/udp", "/proc/net/udp6")}
 
@@ -49,7 +51,8 @@ def _process(inode: int) -> str:
         try:
             # proc_pid_fd(5)
             if any(os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]" for fd in os.listdir(f"/proc/{pid}/fd")):
-                return f"process {pid} ({_command(pid)})"
+                command = _command(pid)
+                return f"process {pid} ({command}{', for a jail that publishes it' if command == RELAY else ''})"
         except OSError:
             continue
     return ""

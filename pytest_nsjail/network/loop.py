@@ -38,9 +38,13 @@ class Loop:
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        """Watch it no more; before it is closed, for others may hold what it stands for, and the kernel would go on telling of that."""
+        """Watch it no more."""
         if self._called.pop(fd, None):
             self._epoll.unregister(fd)
+
+    def closing(self, fd: int) -> None:
+        """As :meth:`forget`, of what is closed next and is nobody else's: then the kernel forgets it by itself (epoll(7))."""
+        self._called.pop(fd, None)
 
     def soon(self, call: Callable[[], None]) -> None:
         """When all others had their turn."""

@@ -31,7 +31,7 @@ class Relay:
         self._questions = itertools.count()
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._said = os.memfd_create("nsjail-stderr", os.MFD_CLOEXEC)
+        self._said, self._last = os.memfd_create("nsjail-stderr", os.MFD_CLOEXEC), ""
         self._sock, theirs = wire.pair()
         me = os.pidfd_open(self._owner)
         package = str(Path(__file__).resolve().parents[2])
@@ -92,10 +92,15 @@ class Relay:
             self._process.kill()
             self._process.wait()
         self._sock.close()
+        self._last = self._words()
         os.close(self._said)
+        self._said = -1
+
+    def _words(self) -> str:
+        return self._last if self._said < 0 else os.pread(self._said, 4096, 0).decode(errors="replace").strip()
 
     def _lost(self) -> SetupError:
-        last = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
+        last = self._words()
         return SetupError(f"the relay of published ports is gone{': ' + last if last else ''}")
 
 
@@ -143,14 +148,13 @@ class Publication:
     def start(self, channel: socket.socket) -> None:
         """Have them served.
 
-        :param channel: to the jail's init; owned from now on.
+        :param channel: to the jail's init.
         :raises SetupError: where there can be no relay.
         """
-        with channel:
-            self._relay, self._number = self._publisher.relay()
-            self._relay.say({"do": "open", "jail": self._number}, channel.fileno())
-            for port in self._ports:
-                self._relay.say({"do": "publish", "jail": self._number, "port": port.declared.port}, port.sock.fileno())
+        self._relay, self._number = self._publisher.relay()
+        self._relay.say({"do": "open", "jail": self._number}, channel.fileno())
+        for port in self._ports:
+            self._relay.say({"do": "publish", "jail": self._number, "port": port.declared.port}, port.sock.fileno())
         self._release()
 
     def close(self) -> None:

@@ -15,9 +15,8 @@ from typing import NoReturn
 from pytest_nsjail.kernel import keyring, privileges, syscall, wire
 from pytest_nsjail.network.datagrams import Datagrams
 from pytest_nsjail.network.forward import Forward
-from pytest_nsjail.network.loop import Loop
-from pytest_nsjail.network.pipes import Pipes
-from pytest_nsjail.network.room import Room
+from pytest_nsjail.network.holders import RELAY
+from pytest_nsjail.network.shared import Shared
 from pytest_nsjail.network.supply import Supply
 
 
@@ -30,7 +29,7 @@ def main(control: int, pytest: int) -> NoReturn:
     for fd in (control, pytest):
         os.set_inheritable(fd, False)
     syscall.forget_arguments()
-    syscall.set_process_name("nsjail-relay")
+    syscall.set_process_name(RELAY)
     syscall.forget_signals()
     # A client that has gone is an error of the call, and none of the process.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -49,9 +48,9 @@ class Jail:
     :param channel: to its init.
     """
 
-    def __init__(self, relay: Relay, channel: socket.socket) -> None:
-        self._relay = relay
-        self._supply = Supply(relay.loop, channel, self.close)
+    def __init__(self, shared: Shared, channel: socket.socket) -> None:
+        self._shared = shared
+        self._supply = Supply(shared.loop, channel, self.close)
         self._ports: list[Forward | Datagrams] = []
 
     def publish(self, sock: socket.socket, inside: int) -> None:
@@ -59,11 +58,10 @@ class Jail:
 
         :param sock: bound on the host.
         """
-        relay = self._relay
         if sock.type == socket.SOCK_DGRAM:
-            self._ports.append(Datagrams(relay.loop, self._supply, relay.room, sock, inside))
+            self._ports.append(Datagrams(self._shared, self._supply, sock, inside))
         else:
-            self._ports.append(Forward(relay.loop, self._supply, relay.pipes, relay.room, sock, inside))
+            self._ports.append(Forward(self._shared, self._supply, sock, inside))
 
     def told(self) -> list[object]:
         """Each port's clients."""
@@ -77,12 +75,12 @@ class Jail:
 
 
 class Relay:
-    """What pytest asks for, and what is shared by all jails."""
+    """What pytest asks for."""
 
     def __init__(self, control: socket.socket) -> None:
         control.setblocking(False)
-        self._control = control
-        self.loop, self.pipes, self.room = Loop(), Pipes(), Room()
+        self._control, self._shared = control, Shared()
+        self.loop = self._shared.loop
         self._jails: dict[int, Jail] = {}
         self.loop.watch(control.fileno(), self._obey)
 
@@ -97,7 +95,7 @@ class Relay:
             body, number = asked.body, asked.body["jail"]
             match body["do"]:
                 case "open":
-                    self._jails[number] = Jail(self, socket.socket(fileno=asked.fds[0]))
+                    self._jails[number] = Jail(self._shared, socket.socket(fileno=asked.fds[0]))
                 case "publish":
                     self._jails[number].publish(socket.socket(fileno=asked.fds[0]), body["port"])
                 case "clients":

@@ -281,7 +281,7 @@ class Runtime:
             for fd in doors:
                 passed.callback(os.close, fd)
             # Asked for first: of a program that cannot start nothing is left that could be asked.
-            channel = handle.channel() if spec.publish else None
+            channel = passed.enter_context(handle.channel()) if spec.publish else None
             handle.run(1, main, spec.stdin, doors=doors, given=given)
             if channel:
                 publication.start(channel)

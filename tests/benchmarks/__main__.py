@@ -7,7 +7,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import build, closures, isolated, servers, start, switch
+from tests.benchmarks import build, closures, isolated, network, servers, start, switch
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     print(f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, {'root' if os.getuid() == 0 else 'unprivileged'}")
     with tempfile.TemporaryDirectory(prefix="nsjail-benchmark-") as name:
         directory = Path(name)
-        for part in ("start", "build", "isolated", "servers", "switch"):
+        for part in ("start", "build", "isolated", "servers", "network", "switch"):
             (directory / part).mkdir()
         print(f"\n## A static program that does nothing, linked with musl, {start.ROUNDS} interleaved rounds\n")
         print(start.measured(directory / "start"), flush=True)
@@ -23,6 +23,8 @@ def main() -> None:
         print(isolated.measured(directory / "isolated"), flush=True)
         print(f"\n## A Redis, from asking for it to its PONG, {servers.ROUNDS} interleaved rounds\n")
         print(servers.measured(directory / "servers"), flush=True)
+        print(f"\n## Connections into a jail, {network.ROUNDS} interleaved rounds\n")
+        print(network.measured(directory / "network"), flush=True)
         print(f"\n## Jails on one switch, {switch.ROUNDS} rounds\n")
         print(switch.measured(directory / "switch"), flush=True)
         print(f"\n## Building, {build.ROUNDS} rounds\n")

@@ -61,6 +61,20 @@ def test_who_is_connected_is_no_listener(diag: Diag):
         assert diag.listener(*client.getsockname()) is None
 
 
+def test_one_end_of_a_connection_and_whether_anybody_has_it(diag: Diag):
+    with server("127.0.0.1") as sock:
+        client = socket.create_connection(sock.getsockname())
+        with sock.accept()[0] as accepted:
+            ends = *client.getsockname(), *accepted.getsockname()
+            assert diag.connected(*ends) == inode(client)
+            client.shutdown(socket.SHUT_WR)
+            assert diag.connected(*ends) == inode(client)
+            client.close()
+            assert diag.connected(*ends) == 0
+            assert diag.connected(*accepted.getsockname(), *ends[:2]) == inode(accepted)
+        assert diag.connected("127.0.0.1", 1, "127.0.0.1", 2) is None
+
+
 def test_tcp(diag: Diag):
     with server("::", only=False) as sock:
         port = sock.getsockname()[1]

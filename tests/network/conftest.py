@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -70,6 +71,15 @@ def until(true: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
+def many() -> Iterator[None]:
+    """As many descriptors as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
     return until
 
@@ -83,7 +93,8 @@ class Relayed:
         self.init.start()
         self._theirs = theirs
         self._publication = Publication(publisher, bind([Publish(inside, udp=udp)]))
-        self._publication.start(ours)
+        with ours:
+            self._publication.start(ours)
         (self._published,) = self._publication.published.values()
         self.address = self._published.address
 

