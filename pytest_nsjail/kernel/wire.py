@@ -1,4 +1,4 @@
-"""Messages between pytest, the zygote and the inits: JSON over SOCK_SEQPACKET, descriptors beside it (unix(7)).
+"""Messages between pytest, the zygote, the inits and the relay: JSON over SOCK_SEQPACKET, descriptors beside it (unix(7)).
 
 What does not fit a packet travels in a memory file that goes along as the last descriptor.
 """

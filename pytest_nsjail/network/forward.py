@@ -99,23 +99,21 @@ class Forward:
         del self._waiting[link]
         link.join(inner)
         self._supply.ahead()
-        while self._attempts < len(self._waiting):
+        while self._attempts < len(self._waiting) and not self._holding:
             self._attempt()
 
     def _hold(self) -> None:
         """Nobody listens yet. One look for all who wait: a refused connection is seen by no server."""
         self._holding = bool(self._waiting)
-        if not self._holding:
-            self._pause = _FIRST
-        elif not self._looking:
+        if self._holding and not self._looking:
             self._looking = True
             self._loop.later(self._pause, self._look)
             self._pause = min(self._pause * _GROWTH, _LAST)
 
     def _look(self) -> None:
         self._looking = False
-        if self._waiting:
+        # Not where somebody has been found to listen meanwhile, or all have left: the connection would be nobody's.
+        if self._holding and self._waiting:
             self._attempt()
         else:
-            self._hold()
-
+            self._holding, self._pause = False, _FIRST

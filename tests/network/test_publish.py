@@ -226,6 +226,24 @@ def test_starting_and_stopping_leaves_no_descriptor(serve: Serve, runtime: Runti
     assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), relay)] == before
 
 
+def test_a_fork_of_pytests_has_a_relay_of_its_own(serve: Serve, runtime: Runtime, box: Image):
+    jail = serve(echo(), publish={7: 0})
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(SetupError, match="this is a fork of it"):
+                assert jail.published[7].clients
+            with runtime.start(["python", "-c", echo()], image=box, publish={7: 0}) as own:
+                assert said(connect(own), b"x") == b"x"
+                assert len(own.published[7].clients) == 1
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert said(connect(jail), b"x") == b"x"
+    assert len(jail.published[7].clients) == 1
+
+
 TESTS = """
 import os, socket, sys, pytest
 

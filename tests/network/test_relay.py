@@ -96,16 +96,22 @@ def test_a_client_waits_until_somebody_listens(publish, silent, eventually):
         silent.accept()
 
 
-def test_many_who_wait_are_all_served_in_their_order(publish, silent):
+@pytest.mark.parametrize("turn", range(3))
+def test_many_who_wait_are_all_served_in_their_order_and_nobody_else(publish, silent, turn, eventually):
     jail = publish(port(silent))
     clients = []
     for number in range(200):
         clients.append(jail.connect())
         clients[-1].sendall(b"%3d" % number)
-    silent.listen(256)
+        if number == 70 * turn:
+            silent.listen(256)
     for number, client in enumerate(clients):
         with accepted(silent) as inside, client:
             assert inside.recv(3) == b"%3d" % number
+    eventually(lambda: [seen.end for seen in jail.clients] == ["closed"] * 200)
+    silent.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        silent.accept()
 
 
 @pytest.mark.parametrize("way", ["closed", "reset"])
