@@ -138,10 +138,11 @@ def test_every_plugin_that_is_installed_is_active(inner: pytest.Pytester, monkey
                 assert file.tell() > 1
         # pytest-timeout has a timer for the first try alone.
         @pytest.mark.flaky(reruns=0)
+        @pytest.mark.timeout(2)
         def test_hang(): time.sleep(1000)
         def test_death(): os._exit(0)
     """)
-    arguments = ("-p", "nsjail", "-n2", "--reruns=1", "--timeout=2", "--cov=under", "--cov-branch", "--cov-report=term-missing", "-W", "ignore", "-rR")
+    arguments = ("-p", "nsjail", "-n2", "--reruns=1", "--timeout=60", "--cov=under", "--cov-branch", "--cov-report=term-missing", "-W", "ignore", "-rR")
     result = inner.runpytest_subprocess("--nsjail", *arguments, "--junitxml=report.xml", timeout=120)
     outcomes = result.parseoutcomes()
     assert {name: outcomes[name] for name in ("passed", "failed", "rerun")} == {"passed": 4, "failed": 2, "rerun": 2}
