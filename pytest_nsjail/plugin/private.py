@@ -26,6 +26,8 @@ except ImportError:
 __all__ = ["ERRORS", "interactive"]
 
 Section = tuple[str, str, str]
+# Where a report has whose it is.
+NODE_ID = frozenset(("nodeid", "_id"))
 _LIVE = ("_when", "_first_record_emitted", "_section_name_shown", "_test_outcome_written")
 
 
@@ -273,6 +275,12 @@ def failed_subtests(item: pytest.Item) -> int:
     """How many subtests of an item have failed: by this count pytest lets the test fail that they are of."""
     counts, key = _subtests(item)
     return counts.get(key, 0)
+
+
+def node_id(item: pytest.Item) -> Any:
+    """By what pytest knows an item: since 9.2 a structured id, which all its reports share."""
+    known = getattr(item, "id", None)
+    return known if str(known) == item.nodeid else item.nodeid
 
 
 def set_failed_subtests(item: pytest.Item, number: int) -> None:

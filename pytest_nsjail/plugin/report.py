@@ -17,7 +17,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 # What every report has; and whose hooks that make data of a report, or a report of data, do nothing to one that has no more.
-_ORDINARY = frozenset(("nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections", "duration", "start", "stop"))
+_ORDINARY = frozenset(("location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections", "duration", "start", "stop"))
 _OURS = frozenset(("reports", "subtests", "nsjail"))
 
 
@@ -53,7 +53,8 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
         # Pytest keeps every report: not with texts of its own for what the item has already.
         own = dict.fromkeys(item.keywords, 1)
         keywords = own if keywords == own else keywords
-        return pytest.TestReport(item.nodeid, item.location, keywords, "passed", None, when, captured(item), duration, start, stop)  # type: ignore[arg-type]
+        node = private.node_id(item)
+        return pytest.TestReport(node, item.location, keywords, "passed", None, when, captured(item), duration, start, stop)  # type: ignore[arg-type]
     shows = not hasattr(item.config, "workerinput")
     data = {
         key: decoded(value["coded"], shown=shows and key != "user_properties") if key not in _KNOWN and isinstance(value, dict) else value
@@ -81,7 +82,7 @@ def unpacked(item: pytest.Item, data: dict[str, Any], when: str) -> pytest.TestR
 
 def _says_only_passed(item: pytest.Item, report: pytest.TestReport) -> bool:
     """Whether a report has nothing to say that takes any hook's call; of three phases mostly three."""
-    ordinary = type(report) is pytest.TestReport and report.passed and report.longrepr is None and vars(report).keys() == _ORDINARY
+    ordinary = type(report) is pytest.TestReport and report.passed and report.longrepr is None and vars(report).keys() - private.NODE_ID == _ORDINARY
     if not ordinary or report.user_properties or report.sections != captured(item):
         return False
     hooks = item.config.hook
