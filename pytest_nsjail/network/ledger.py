@@ -48,6 +48,9 @@ class Ledger:
         del self._present[entry]
         self._past.append(entry.told(end))
 
-    def told(self) -> list[list[Any]]:
-        """Everybody, in the order in which they came."""
-        return sorted([*self._past, *(entry.told(None) for entry in self._present)], key=lambda told: float(told[1]))
+    def told(self, end: str | None = None) -> list[list[Any]]:
+        """Everybody, in the order in which they came.
+
+        :param end: of those who are still there.
+        """
+        return sorted([*self._past, *(entry.told(end) for entry in self._present)], key=lambda told: float(told[1]))

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from pytest_nsjail.network.ledger import Entry
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _PAUSE = 0.02
 # How long a client may take to read what is left when the jail has ended, in seconds.
 _DRAIN = 10.0
+# Within so long a kernel delivers what can be delivered, in seconds.
+_BREATH = 0.2
 # So many turns of one flow, and the others have theirs.
 _TURNS = 8
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -159,10 +162,25 @@ class Link:
             return
         if self.finished():
             self.close("closed")
-        elif _has_finished(self._inner):
-            self.loop.later(_DRAIN, lambda: self.reset("the jail ended"))
         else:
-            self.reset("the jail ended")
+            self._drain(time.monotonic() + _DRAIN)
+
+    def _drain(self, until: float) -> None:
+        """Wait as long as the client has something to read.
+
+        A server that is dead has closed its end, and the kernel sends what it said, and that it says no more, as fast as that is read. Only an end that
+        somebody outside of the jail holds stays silent.
+        """
+        before = self._entry.moved[1]
+
+        def look() -> None:
+            going_on = not self.over and (self._flows[1].stuck or self._entry.moved[1] != before)
+            if going_on and time.monotonic() < until:
+                self._drain(until)
+            else:
+                self.reset("the jail ended")
+
+        self.loop.later(_BREATH, look)
 
     def _of_client(self, events: int) -> None:
         if self._flows:
@@ -207,10 +225,3 @@ class Link:
                 self.loop.closing(sock.fileno())
                 sock.close()
         self._port.gone(self, self._entry, end)
-
-
-def _has_finished(sock: socket.socket) -> bool:
-    """Whether the peer has said that it says no more, be that read or not."""
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))

@@ -58,14 +58,19 @@ class Jail:
 
         :param sock: bound on the host.
         """
-        if sock.type == socket.SOCK_DGRAM:
-            self._ports.append(Datagrams(self._shared, self._supply, sock, inside))
-        else:
-            self._ports.append(Forward(self._shared, self._supply, sock, inside))
+        kind = Datagrams if sock.type == socket.SOCK_DGRAM else Forward
+        port = kind(self._shared, self._supply, sock, inside)
+        self._ports.append(port)
+        # It may have ended before it was asked for anything.
+        if self._supply.over:
+            port.close()
 
-    def told(self) -> list[object]:
-        """Each port's clients."""
-        return [port.ledger.told() for port in self._ports]
+    def told(self, end: str | None = None) -> list[object]:
+        """Each port's clients.
+
+        :param end: of those who are still there.
+        """
+        return [port.ledger.told(end) for port in self._ports]
 
     def close(self) -> None:
         """It has ended."""
@@ -99,14 +104,15 @@ class Relay:
                 case "publish":
                     self._jails[number].publish(socket.socket(fileno=asked.fds[0]), body["port"])
                 case "clients":
-                    self._answer(body["question"], self._jails[number])
+                    self._answer(body["question"], self._jails[number].told())
                 case "close":
                     jail = self._jails.pop(number)
                     jail.close()
-                    self._answer(body["question"], jail)
+                    # Some may still read the last that they were told, and nobody can ask any more what became of them.
+                    self._answer(body["question"], jail.told("the jail ended"))
 
-    def _answer(self, question: int, jail: Jail) -> None:
+    def _answer(self, question: int, clients: list[object]) -> None:
         try:
-            wire.send(self._control, {"question": question, "clients": jail.told()})
+            wire.send(self._control, {"question": question, "clients": clients})
         except BlockingIOError:
             pass  # who asked has not taken the answers to what he asked before, and waits for none

@@ -20,6 +20,9 @@ from pathlib import Path
 import pytest
 
 from pytest_nsjail.errors import SetupError
+from pytest_nsjail.kernel import wire
+from pytest_nsjail.network.bound import bind
+from pytest_nsjail.spec.publish import Publish
 
 CONFTEST = Path(__file__).with_name("conftest.py")
 RESET = struct.pack("ii", 1, 0)
@@ -317,6 +320,20 @@ def test_when_the_jail_ends_who_waits_is_broken_off_and_nobody_listens(publish, 
     assert [(seen.end, seen.received) for seen in jail.clients] == [("the jail ended", 0)]
 
 
+def test_a_jail_that_ended_before_its_ports_were_served(publisher, server):
+    relay, number = publisher.relay()
+    channel, init = wire.pair()
+    init.close()
+    (bound,) = bind([Publish(port(server))])
+    with channel, bound.sock, socket.create_connection(bound.address, timeout=20) as client:
+        relay.say({"do": "open", "jail": number}, channel.fileno())
+        for _ in range(2):  # the relay has heard of the end when it answers for the second time
+            assert relay.ask({"do": "clients", "jail": number}) == []
+        relay.say({"do": "publish", "jail": number, "port": port(server)}, bound.sock.fileno())
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
 def test_when_the_jail_ends_what_its_server_said_to_the_end_arrives(publish, server, eventually):
     jail = publish(port(server))
     content = random.Random(1).randbytes(12 << 20)
@@ -340,7 +357,7 @@ def test_when_the_jail_ends_a_socket_that_outlives_it_is_broken_off(publish, ser
         for sock in (client, inside):
             with pytest.raises(ConnectionResetError):
                 sock.recv(1)
-    assert [seen.end for seen in jail.clients] == ["the jail ended"]
+        assert [seen.end for seen in jail.clients] == ["the jail ended"]
 
 
 def test_nothing_is_left_in_the_relay(publisher, publish, server, eventually):
