@@ -69,6 +69,7 @@ def test_hypothesis_replays_what_it_found_in_a_jail(inner: pytest.Pytester, monk
     inner.makepyfile("""
         import os
         from hypothesis import given, settings, strategies
+        settings.load_profile("default")  # where $CI is set, another one keeps no examples
         @settings(max_examples=300)
         @given(strategies.integers())
         def test_it(number):
