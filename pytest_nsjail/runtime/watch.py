@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Watch(Protocol):
         """Let go of what it took to look."""
 
 
-class Timed:
+class Timed(ABC):
     """What has a time of its own.
 
     :param condition: as the user wrote it.
@@ -77,12 +78,13 @@ class Timed:
     def lost(self) -> str | None:
         return None if self.left else f"{self.condition!r}: after {self._timeout:g} s {self.seen()}"
 
+    @abstractmethod
     def seen(self) -> str:
         """How it is instead, as a clause."""
-        raise NotImplementedError
 
     def close(self) -> None:
-        pass
+        """Give back what it holds: nothing, unless told."""
+        return
 
 
 class LogWatch(Timed):
