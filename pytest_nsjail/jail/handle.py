@@ -252,7 +252,7 @@ class Handle:
             if self.closed:
                 raise SetupError("the jail was closed")
             main = next(iter(self._told.values()), None)
-            if main and main.report:
+            if main and main.over:
                 raise SetupError("the jail has ended with its main program")
             self.lost = True
             raise SetupError("the jail's init was killed from outside, or its zygote was")

@@ -92,6 +92,7 @@ def test_a_missing_working_directory_is_told_before_anything_is_made(sh):
 @pytest.mark.usefixtures("removable")
 def test_a_working_directory_that_goes_is_a_program_that_was_not_started(runtime: Runtime, box: Image):
     with runtime.start(["sleep", "60"], image=box, workdir="/data/sub") as jail:
+        assert jail.processes()[0].argv == ("sleep", "60")  # it is in there by now
         jail.run(["sh", "-c", "rm -r /data/sub"], workdir="/", check=True)
         result = jail.run(["true"])
         assert isinstance(result.status, NotStarted)
