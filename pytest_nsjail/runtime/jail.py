@@ -6,7 +6,8 @@ import itertools
 import signal as signals
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -292,7 +293,8 @@ class Jail(Endpoint):
     def _execute(self, spec: JailSpec) -> Execution:
         number = next(self._numbers)
         identity = identify(spec.account(), self._view, self._main.idmap, self._main.idmap)
-        self._handle.run(number, command(spec, identity, self._bounds, echoed=bool(self._main.label)), spec.stdin)
+        with self._alive(f"run {list(spec.argv)!r} in a jail that has ended"):
+            self._handle.run(number, command(spec, identity, self._bounds, echoed=bool(self._main.label)), spec.stdin)
 
         def gather(told: Told) -> Result:
             with self._gathering:
@@ -303,7 +305,18 @@ class Jail(Endpoint):
     def _channel(self) -> socket.socket:
         if self._result is not None:
             raise JailEnded(f"the jail has ended: {self._result!r}")
-        return self._handle.channel()
+        with self._alive("the jail has ended"):
+            return self._handle.channel()
+
+    @contextmanager
+    def _alive(self, ended: str) -> Iterator[None]:
+        """What takes its init: where that is gone, the end of its main program may be on its way to us."""
+        try:
+            yield
+        except SetupError:
+            if not self._has_ended():
+                raise
+            raise JailEnded(ended) from None
 
     def _has_ended(self, timeout: float = 0.0) -> bool:
         try:
