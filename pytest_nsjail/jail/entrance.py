@@ -14,10 +14,9 @@ from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.layer import Layer
 from pytest_nsjail.jail.payload import Payload
 from pytest_nsjail.jail.perform import Site
-from pytest_nsjail.kernel import syscall
-from pytest_nsjail.kernel.idmap import IdMap, write
+from pytest_nsjail.jail.user_namespace import user_namespace
+from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.procfs import FIRST, number_next
-from pytest_nsjail.kernel.spawn import Call, Child
 
 # In the order in which they are told.
 DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
@@ -44,7 +43,7 @@ class Entrance:
             own = waiting.door if waiting.idmap == idmap else None
             waiting.discard()
         try:
-            own = _user_namespace(idmap, self._site.proc) if own is None else own
+            own = user_namespace(idmap, self._site.proc) if own is None else own
         except OSError as error:
             tell(self._sock, {"event": "failed", "step": "a user namespace for the test", "errno": error.errno, "path": ""})
             os._exit(0)
@@ -98,28 +97,6 @@ class Entrance:
 
     def _changed(self) -> list[tuple[Layer, list[tuple[str, str]]]]:
         return [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
-
-
-def _user_namespace(idmap: IdMap, proc: str) -> int:
-    """A descriptor of a fresh one below this process's own; one is born with a child (clone(2)), and outlives it here.
-
-    :raises OSError: from the kernel.
-    """
-    wait, go = os.pipe2(os.O_CLOEXEC)
-    child = Child([Call("wait to be looked at", "read", (wait, bytes(bytearray(8)), 1))])
-    try:
-        # As in Payload.bear().
-        syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
-        child.bear(syscall.CLONE_NEWUSER)
-        write(child.pid, idmap, proc)
-        return os.open(f"{proc}/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
-        if child.pid:
-            os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
-        os.close(wait)
-        os.close(go)
 
 
 def _reap() -> None:

@@ -14,7 +14,6 @@ from pytest_nsjail.jail.command import Command
 from pytest_nsjail.kernel import capability, idmap, seccomp, syscall
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.keyring import JOIN_SESSION_KEYRING
-from pytest_nsjail.kernel.procfs import FIRST, number_next
 from pytest_nsjail.kernel.spawn import Call, Child, prepare
 
 EXECUTE = "execute the program"
@@ -173,21 +172,6 @@ class Payload:
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
-
-
-def user_namespace(maps: IdMap, sysctls: int, proc: str) -> int:
-    """A user namespace with a map, made by a payload that becomes nothing: its descriptor.
-
-    :raises OSError: from the kernel.
-    """
-    payload = Payload(None, sysctls)
-    if failure := payload.bear(maps, proc):
-        raise OSError(failure.errno, os.strerror(failure.errno), failure.step)
-    assert payload.door is not None
-    payload.discard()
-    # A program has the number that it would have without.
-    number_next(sysctls, FIRST)
-    return payload.door
 
 
 def can_wait() -> bool:

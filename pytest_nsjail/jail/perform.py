@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from pytest_nsjail.jail.hosts import Hosts
 from pytest_nsjail.jail.layer import Layer
-from pytest_nsjail.jail.payload import user_namespace
 from pytest_nsjail.jail.steps import (
     BindDevice,
     BindPath,
@@ -35,6 +34,7 @@ from pytest_nsjail.jail.steps import (
     Unstage,
     Workplace,
 )
+from pytest_nsjail.jail.user_namespace import user_namespace
 from pytest_nsjail.jail.workplace import Held, hide, hold, place, unstage
 from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.idmap import IdMap
@@ -62,6 +62,7 @@ from pytest_nsjail.kernel.mounts import (
     restrict_mount,
     umount,
 )
+from pytest_nsjail.kernel.procfs import FIRST, number_next
 
 _NAMESPACES = {
     "mount": syscall.CLONE_NEWNS, "network": syscall.CLONE_NEWNET, "ipc": syscall.CLONE_NEWIPC, "uts": syscall.CLONE_NEWUTS, "cgroup": syscall.CLONE_NEWCGROUP,
@@ -175,7 +176,9 @@ class Site:
                     fd = clone_mount(source)
                 restrict_mount(fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (0 if writable else MOUNT_ATTR_RDONLY), path=source)
                 if ids is not None:
-                    users = user_namespace(IdMap.decode(ids), self.sysctls, self.proc)
+                    users = user_namespace(IdMap.decode(ids), self.proc)
+                    # A program has the number that it would have without.
+                    number_next(self.sysctls, FIRST)
                     map_mount(fd, users, path=source)
                     os.close(users)
                 self._onto(target, directory=stat.S_ISDIR(found.st_mode), attached=fd)
