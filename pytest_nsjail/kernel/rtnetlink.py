@@ -6,6 +6,7 @@ the caller's choice, so that nothing has to be asked for. By hand, and not by a 
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Sequence
@@ -14,15 +15,19 @@ from typing import NamedTuple
 # include/uapi/linux/netlink.h
 _ERROR, _REQUEST, _ACK, _EXCLUSIVE, _REPLACE, _CREATE = 2, 0x1, 0x4, 0x200, 0x100, 0x400
 _HEADER = struct.Struct("=IHHII")
+_ROOM = 1 << 16
 # include/uapi/linux/rtnetlink.h
-_NEWLINK, _SETLINK, _NEWADDR, _NEWQDISC, _DELQDISC = 16, 19, 20, 36, 37
+_LINK = struct.Struct("=BxHiII")
+_NEWLINK, _GETLINK, _SETLINK, _NEWADDR, _NEWQDISC, _DELQDISC = 16, 18, 19, 20, 36, 37
 # include/uapi/linux/if_link.h
-_ADDRESS, _NAME, _MTU, _MASTER, _PROTINFO, _LINKINFO, _AF_SPEC, _NET_NS_FD = 1, 3, 4, 10, 12, 18, 26, 28
+_ADDRESS, _NAME, _MASTER, _PROTINFO, _OPERSTATE, _LINKINFO, _AF_SPEC, _NET_NS_FD = 1, 3, 10, 12, 16, 18, 26, 28
 _KIND, _DATA, _PEER = 1, 2, 1
 _MULTICAST_ROUTER, _MULTICAST_SNOOPING = 22, 23
 _PORT_STATE, _DISABLED = 1, 0
 _ADDR_GEN_MODE, _GENERATE_NONE = 8, 1
 _UP = 1
+# include/uapi/linux/if.h
+_OPER_UP = 6
 # include/uapi/linux/if_addr.h: no duplicate address detection, which keeps an address from being used for 1.7 s
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _NODAD = 1, 2, 8, 0x2
 # include/uapi/linux/pkt_sched.h
@@ -69,7 +74,7 @@ def _change(what: str, kind: int, flags: int, body: bytes) -> Change:
 
 
 def _link(index: int, flags: int = 0, family: int = 0) -> bytes:
-    return struct.pack("=BxHiII", family, 0, index, flags, flags)
+    return _LINK.pack(family, 0, index, flags, flags)
 
 
 def bridge(index: int, name: str) -> Change:
@@ -94,6 +99,16 @@ def cable(index: int, name: str, other: int, other_name: str, *, address: bytes 
 def up(index: int) -> Change:
     """An interface up."""
     return _change(f"interface {index} up", _SETLINK, 0, _link(index, _UP))
+
+
+def carried(index: int) -> Change:
+    """No change: EAGAIN until an interface that is up, as the other end of its wire is, lets packets pass.
+
+    Up is done at once, but the carrier that the first end gets by it reaches its queue, and its bridge, by a worker of the kernel's some time later
+    (net/core/link_watch.c); what is sent before is dropped in silence, and an ARP request asked again after a second. Newer kernels do
+    the worker's work before they answer this.
+    """
+    return _change(f"packets through interface {index}", _GETLINK, 0, _link(index))
 
 
 def silent(index: int) -> Change:
@@ -176,23 +191,38 @@ def perform(packet: bytes) -> list[tuple[int, int]]:
     :return: those that failed: their numbers, from 1, and why (errno).
     :raises OSError: where there is no netlink.
     """
-    last, refused, number = _numbers(packet)[-1][0], [], 0
+    last, refused, number = _messages(packet)[-1].number, [], 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.send(packet)
         while number != last:
-            answer = sock.recv(1 << 16)
-            for number, offset in _numbers(answer):
-                error = -struct.unpack_from("=i", answer, offset + _HEADER.size)[0]
+            for kind, number, body in _messages(sock.recv(_ROOM)):
+                error = -struct.unpack_from("=i", body)[0] if kind == _ERROR else 0 if _carries(body) else errno.EAGAIN
                 if error:
                     refused.append((number, error))
     return refused
 
 
-def _numbers(packet: bytes) -> list[tuple[int, int]]:
-    """The number of each message, and where it begins."""
+def _carries(link: bytes) -> bool:
+    """Of an answer to :func:`carried`."""
+    offset = _LINK.size
+    while offset < len(link):
+        size, kind = struct.unpack_from("=HH", link, offset)
+        if kind == _OPERSTATE:
+            return link[offset + 4] == _OPER_UP
+        offset += (size + 3) & ~3
+    return False
+
+
+class _Message(NamedTuple):
+    kind: int
+    number: int
+    body: bytes
+
+
+def _messages(packet: bytes) -> list[_Message]:
     found, offset = [], 0
     while offset < len(packet):
-        size, _, _, number, _ = _HEADER.unpack_from(packet, offset)
-        found.append((number, offset))
+        size, kind, _, number, _ = _HEADER.unpack_from(packet, offset)
+        found.append(_Message(kind, number, packet[offset + _HEADER.size : offset + size]))
         offset += (size + 3) & ~3
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -26,6 +27,9 @@ _OWN, _BRIDGES, _PORTS, _INNER, _OUTER = 100, 100, 1 << 20, 2 << 20, 3 << 20
 _AT_ONCE: tuple[float, int | None] = (0.0, None)
 _UNKNOWN: tuple[float, int | None] = (-1.0, None)
 _TBF = "A rate takes the kernel's module sch_tbf."
+
+# How long the kernel may take to let packets through an interface, in seconds; a worker of its own needs less than one, however busy.
+_SETTLED = 10.0
 
 
 class Switch:
@@ -60,6 +64,8 @@ class Switch:
         link = rtnetlink.cable(_OWN, "eth0", port, f"p{member.number}", address=member.hardware, elsewhere=True)
         self._change(member.place, [link, *self._up(_OWN), *addresses], self._namespace)
         self._change(self._place, [rtnetlink.port_of(port, _BRIDGES + self._open), *self._up(port)])
+        self._settle(self._place, port)
+        self._settle(member.place, _OWN)
         self._at[member] = self._open
 
     def unplug(self, member: Member) -> None:
@@ -145,6 +151,7 @@ class Switch:
         names = f"i{member.number}", f"o{member.number}"
         if member not in self._cabled:
             self._change(self._place, [rtnetlink.cable(inner, names[0], outer, names[1]), *self._up(inner), *self._up(outer)])
+            self._settle(self._place, inner, outer)
             self._cabled.add(member)
         if member not in self._emulated:
             # The new port first: the other way round the bridge would know nobody for a moment.
@@ -168,6 +175,15 @@ class Switch:
 
     def _up(self, index: int) -> list[Change]:
         return [*([rtnetlink.silent(index)] if self._v6 else []), rtnetlink.up(index)]
+
+    def _settle(self, place: Place, *indexes: int) -> None:
+        """Wait until what is sent through interfaces, both of whose ends are up, arrives."""
+        packet, deadline = rtnetlink.packet([rtnetlink.carried(index) for index in indexes]), time.monotonic() + _SETTLED
+        while refused := place.configure(packet):
+            number, error = refused[0]
+            if error != errno.EAGAIN or time.monotonic() > deadline:
+                raise SetupError(f"packets through interface {indexes[number - 1]}", error)
+            time.sleep(0.001)
 
     def _change(self, place: Place, changes: Sequence[Change], namespace: int | None = None, advice: str = "", gone: bool = False) -> None:
         """Make changes.

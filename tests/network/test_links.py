@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.kernel import rtnetlink
+from pytest_nsjail.network import switch
 from pytest_nsjail.network.network import Network
 from pytest_nsjail.network.switch import Switch
 from pytest_nsjail.runtime import Runtime
@@ -115,3 +117,40 @@ def test_every_change_that_fails_is_told_and_the_others_are_made(jail: Jail):
     assert jail._sockets.configure(rtnetlink.packet(changes)) == [(1, errno.ENODEV), (3, errno.EEXIST), (5, errno.ENODEV)]
     with look(jail) as found:
         assert [link["state"] for link in found.get_links() if link["index"] == 7] == ["up"]
+
+
+def test_an_interface_lets_packets_pass_when_both_its_ends_are_up(jail: Jail, eventually: Callable[[Callable[[], bool]], None]):
+    made = [rtnetlink.cable(7, "x", 8, "y"), rtnetlink.up(7), rtnetlink.carried(7), rtnetlink.carried(9)]
+    assert jail._sockets.configure(rtnetlink.packet(made)) == [(3, errno.EAGAIN), (4, errno.ENODEV)]
+    assert jail._sockets.configure(rtnetlink.packet([rtnetlink.up(8)])) == []
+    eventually(lambda: jail._sockets.configure(rtnetlink.packet([rtnetlink.carried(7), rtnetlink.carried(8)])) == [])
+
+
+class _Slow:
+    """A place whose interfaces let nothing pass yet, for so many questions."""
+
+    def __init__(self, place: Any, questions: int) -> None:
+        self._place = place
+        self.questions = questions
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._place, name)
+
+    def configure(self, packet: bytes, namespace: int | None = None) -> list[tuple[int, int]]:
+        refused: list[tuple[int, int]] = self._place.configure(packet, namespace)
+        if packet == rtnetlink.packet([rtnetlink.carried(100)]) and self.questions:
+            self.questions -= 1
+            return [(1, errno.EAGAIN)]
+        return refused
+
+
+def test_a_jail_has_joined_when_what_it_sends_arrives(jail: Jail, runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+    net: Network = jail.net  # type: ignore[attr-defined]
+    (first,) = net._switch._at
+    with runtime.start(["/bin/busybox", "sleep", "60"]) as late, runtime.start(["/bin/busybox", "sleep", "60"]) as never:
+        slow = dataclasses.replace(first, place=_Slow(late._sockets, 3), number=2, host=2)
+        net._switch.plug(slow)
+        assert slow.place.questions == 0  # type: ignore[attr-defined]
+        monkeypatch.setattr(switch, "_SETTLED", 0.01)
+        with pytest.raises(SetupError, match=r"packets through interface 100 \(Resource temporarily unavailable"):
+            net._switch.plug(dataclasses.replace(first, place=_Slow(never._sockets, 1_000), number=3, host=3))
