@@ -268,10 +268,11 @@ def test_a_network_of_jails_beside_it(inside, runtime):
         with runtime.network() as net, ExitStack() as jails:
             a, b = (jails.enter_context(runtime.start(["/bin/busybox", "sleep", "60"], network=net, name=name)) for name in "ab")
             found: list[object] = []
-            for change in (lambda: None, lambda: net.isolate(a), net.heal, lambda: net.shape(a, delay=0.001, rate="10M"), lambda: net.shape(a)):
+            for change, within in ((lambda: None, 10), (lambda: net.isolate(a), 0.5), (net.heal, 10),
+                                   (lambda: net.shape(a, delay=0.001, rate="10M"), 10), (lambda: net.shape(a), 10)):
                 change()
                 with b.listen(80, udp=True) as server, a.socket(type=socket.SOCK_DGRAM) as client:
-                    server.settimeout(0.5)
+                    server.settimeout(within)
                     client.sendto(b"x", (b.address, 80))
                     try:
                         found.append(server.recv(1).decode())
