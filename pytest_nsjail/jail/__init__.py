@@ -1,1 +1,1 @@
-"""Jails: the plan, the wire, the processes (keeper, zygote, init, payload), their handles and outcomes."""
+"""Jails: the plan, the wire, the processes (keeper, zygote, init or pause, payload), their handles and outcomes."""

@@ -1,123 +1,201 @@
-"""The jail's side of an entry: an init that starts no programs, and lets a process of pytest's own in (:mod:`pytest_nsjail.jail.entry`)."""
+"""The jail's side of an entry: the zygote makes it, lets a process of pytest's own in (:mod:`pytest_nsjail.jail.entry`), and says what became of it.
+
+No init of Python's is in such a jail: to fork one, and to copy the pages that it writes to, takes twice the time of all that is done here.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
 import signal
 import socket
 import time
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 from pytest_nsjail.jail import processes
-from pytest_nsjail.jail.last_words import clear, leave, tell
-from pytest_nsjail.jail.layer import Layer
-from pytest_nsjail.jail.payload import Payload
+from pytest_nsjail.jail.home import Home
+from pytest_nsjail.jail.pause import Pause
+from pytest_nsjail.jail.payload import Failed
 from pytest_nsjail.jail.perform import Site
+from pytest_nsjail.jail.steps import Hostname, Loopback, Proc, Step, Unshare, describe
 from pytest_nsjail.jail.user_namespace import user_namespace
+from pytest_nsjail.kernel import syscall, wire
 from pytest_nsjail.kernel.idmap import IdMap
-from pytest_nsjail.kernel.procfs import FIRST, number_next
 
 # In the order in which they are told.
 DOORS = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
 # How long the processes of a test may live on before they count as left.
 _LEAVE_SECONDS = 0.05
+# How often is looked in that time.
+LOOK_SECONDS = _LEAVE_SECONDS / 20
 
 
 class Entrance:
     """The way into one jail, for one process.
 
-    :param site: the jail, complete.
+    :param sock: to pytest; owned from now on.
+    :param home: the zygote's.
+    :ivar waits: whether it waits for those to end that who came in has left; :meth:`look` is to be called again and again then.
     """
 
-    def __init__(self, sock: socket.socket, site: Site) -> None:
-        self._sock, self._site = sock, site
+    def __init__(self, sock: socket.socket, home: Home) -> None:
+        self._sock, self._home = sock, home
+        self._site = Site()
+        self._pause: Pause | None = None
+        self._proc = self._pids = -1
+        self._until = 0.0
+        self._clearing = 0
+        self.waits = False
 
-    def open(self, idmap: IdMap, waiting: Payload | None) -> None:
-        """Tell the jail's namespaces, and a user namespace for who comes in: one that a payload was born into.
+    def fileno(self) -> int:
+        """Of the socket; -1 once it is closed."""
+        return self._sock.fileno()
 
-        :param waiting: a payload that was born ahead of need.
-        """
-        own = None
-        if waiting is not None:
-            own = waiting.door if waiting.idmap == idmap else None
-            waiting.discard()
-        try:
-            own = user_namespace(idmap, self._site.proc) if own is None else own
-        except OSError as error:
-            tell(self._sock, {"event": "failed", "step": "a user namespace for the test", "errno": error.errno, "path": ""})
-            os._exit(0)
-        # Who comes in has the number that a program would have.
-        number_next(self._site.sysctls, FIRST)
-        doors = [*(os.open(f"{self._site.proc}/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in DOORS), own]
-        tell(self._sock, {"event": "prepared", "born": False}, doors)
+    def open(self, steps: Sequence[Step], idmap: IdMap) -> None:
+        """Make the jail, and tell its namespaces, and a user namespace for who comes in; or what the kernel refused."""
+        doors: list[int] = []
+        failure = self._make(steps, doors)
+        if failure is None:
+            try:
+                doors.append(user_namespace(idmap, f"/proc/self/fd/{self._home.proc()}"))
+            except OSError as error:
+                failure = Failed("a user namespace for the test", error.errno or 0)
+        if failure is None:
+            self._say({"event": "prepared", "born": False}, doors)
+        else:
+            self._say({"event": "failed", "step": failure.step, "errno": failure.errno})
         for door in doors:
             os.close(door)
 
-    def serve(self, woken: int) -> NoReturn:
-        """Reap whoever loses a parent, until pytest says that who came in has ended, or is gone.
+    def _make(self, steps: Sequence[Step], doors: list[int]) -> Failed | None:
+        """In the jail's mount namespace, and back.
 
-        :param woken: a descriptor that can be read when a child has ended.
+        :param doors: to be filled, in the order of :data:`DOORS`.
         """
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        poll.register(woken, select.POLLIN)
-        # Once without effect, as Init does it: somebody waits for it the next time.
-        processes.descended()
-        self._changed()
-        while True:
-            for fd, _ in poll.poll():
-                if fd == woken:
-                    os.read(woken, 4096)
-                    _reap()
-                elif self._called():
-                    self._finish()
-                else:
-                    os._exit(0)
-
-    def _called(self) -> bool:
-        """Whether pytest has said something, which can only be the one thing; or is gone."""
+        step = steps[0]
         try:
-            return bool(self._sock.recv(1))
+            for step in steps:
+                match step:
+                    case Unshare():
+                        self._home.leave()
+                    case Proc():
+                        proc = f"{self._site.stage}/proc"
+                        pause = Pause(steps, proc)
+                        if pause.failure:
+                            return pause.failure
+                        self._pause = pause
+                        self._proc = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    case Loopback() | Hostname():
+                        pass  # done by then
+                    case _:
+                        self._site.perform(step)
+            assert self._pause is not None
+            # Who may not be dumped is out of sight for a plain user's zygote, though of its own memory (ptrace(2), access mode checking). Nobody
+            # in a jail gains by this moment: to be in another user namespace is enough to be refused.
+            syscall.prctl(syscall.PR_SET_DUMPABLE, 1)
+            try:
+                for kind in DOORS:
+                    # The zygote is in the mount namespace too, and the user namespace is its own.
+                    whose = "thread-self" if kind in ("user", "mnt") else self._pause.pid
+                    doors.append(os.open(f"{whose}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._home.proc()))
+            finally:
+                syscall.prctl(syscall.PR_SET_DUMPABLE, 0)
+            self._pids = os.dup(doors[DOORS.index("pid")])
+        except OSError as error:
+            return Failed(describe(step), error.errno or 0)
+        finally:
+            self._home.come_back()
+        return None
+
+    def hear(self) -> None:
+        """Pytest has said something, which can only be that who came in has ended, or is about to; or it is gone."""
+        try:
+            said = self._sock.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return  # another's, of whom this has the descriptor's number
         except ConnectionResetError:
-            return False
+            said = b""
+        if not said:
+            self.close()
+            return
+        self._until = time.monotonic() + _LEAVE_SECONDS
+        self.waits = True
+        self.look()
 
-    def _finish(self) -> NoReturn:
-        """Who came in has ended, or is about to: tell who is left and what was written."""
-        until = time.monotonic() + _LEAVE_SECONDS
-        # What ends with who came in may take a moment to.
-        while (left := processes.descended()) and time.monotonic() < until:
-            time.sleep(_LEAVE_SECONDS / 20)
-            _reap()
-        if left:
-            clear(self._sock)
-        found = self._changed()
+    def look(self) -> None:
+        """Tell the end when nobody is left; who still is after a moment is told, and killed."""
+        left = processes.descended(self._tree)
+        if not left:
+            self._conclude()
+        elif time.monotonic() >= self._until:
+            self.waits = False
+            self._clear(left)
+
+    @property
+    def _tree(self) -> str:
+        return f"/proc/self/fd/{self._proc}"
+
+    def _clear(self, left: list[int]) -> None:
+        """Have somebody tell who is left, and kill them, who is in their pid namespace: the kernel translates the numbers of that one alone (unix(7))."""
+        syscall.setns(self._pids, syscall.CLONE_NEWPID)
+        try:
+            self._clearing = os.fork()
+            if self._clearing == 0:
+                try:
+                    for process in processes.seen(left, self._tree):
+                        with contextlib.suppress(OSError):  # it has ended meanwhile, or nobody listens any more
+                            wire.send(self._sock, {"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
+                    # Not by the end of PID 1, which waits until pytest has reaped who came in, and pytest waits for this.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(-1, signal.SIGKILL)
+                    while processes.descended(self._tree):
+                        time.sleep(0.001)
+                finally:
+                    os._exit(0)
+        finally:
+            self._home.bear_here()
+
+    def reaped(self, pid: int) -> None:
+        """A child of the zygote's has ended; is it one of these?"""
+        if pid == self._clearing:
+            self._clearing = 0
+            if self.fileno() >= 0:
+                self._conclude()
+        elif self._pause is not None and pid == self._pause.pid:
+            # Not before: its memory is the zygote's.
+            self._pause = None
+            self.close()
+
+    def _conclude(self) -> None:
+        """Nobody writes any more: tell what was written, and wait until pytest is gone, so that the jail's end is in nobody's way."""
+        self.waits = False
+        found = [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
         body = {"event": "finished", "changes": [(layer.prefix, changed) for layer, changed in found]}
-        leave(self._sock, body, [layer.upper for layer, _ in found])
+        self._say(body, [layer.upper for layer, _ in found])
 
-    def _changed(self) -> list[tuple[Layer, list[tuple[str, str]]]]:
-        return [(layer, changed) for layer in self._site.layers if (changed := layer.changed())]
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._pause is None and self.fileno() < 0
 
+    def close(self) -> None:
+        """End the jail, if nobody has yet."""
+        if self._pause is not None:
+            self._pause.kill()
+        self.forget()
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+    def forget(self) -> None:
+        """Let go of everything, here alone."""
+        self.waits = False
+        self._sock.close()
+        self._site.close()
+        for fd in (self._proc, self._pids):
+            if fd >= 0:
+                os.close(fd)
+        self._proc = self._pids = -1
 
-
-def forget_streams() -> None:
-    """Let go of the standard streams that were the host's: they become the jail's own null device."""
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for number in range(3):
-        os.dup2(null, number)
-    os.close(null)
-
-
-def wake_on_children() -> int:
-    """A descriptor that can be read when a child has ended."""
-    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    return woken
+    def _say(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        # Who does not listen any more has closed the socket, and that is heard.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self._sock, body, fds)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +23,6 @@ from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.agent import Agent, listening
 from pytest_nsjail.jail.command import REHEARSAL, Command
 from pytest_nsjail.jail.echo import Echo
-from pytest_nsjail.jail.entrance import Entrance, forget_streams, wake_on_children
 from pytest_nsjail.jail.last_words import clear, leave, tell
 from pytest_nsjail.jail.notices import Notices
 from pytest_nsjail.jail.observer import Observer
@@ -39,12 +39,11 @@ from pytest_nsjail.kernel.procfs import FIRST, number_next
 class Init:
     """The loop."""
 
-    def __init__(self, sock: socket.socket, ahead: Sequence[Step], idmap: IdMap | None, *, opened: bool) -> None:
+    def __init__(self, sock: socket.socket, ahead: Sequence[Step], idmap: IdMap | None) -> None:
         self._sock = sock
         self._site = Site()
         self._ahead = ahead
         self._idmap = idmap
-        self._opened = opened
         self._waiting: Payload | None = None
         self._runs: dict[int, Run] = {}
         self._payloads: dict[int, Payload] = {}
@@ -67,13 +66,10 @@ class Init:
             if failure is not None:
                 self._tell(failure)
                 os._exit(0)
-            if self._opened and self._idmap:
-                self._let_in(self._idmap)
-            else:
-                self._rehearse()
-                self._bear_ahead()
-                self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
-            woken = wake_on_children()
+            self._rehearse()
+            self._bear_ahead()
+            self._tell({"event": "prepared", "born": self._waiting is not None}, pid=self._waiting.pid if self._waiting else None)
+            woken = _wake_on_children()
             self._poll.register(self._sock, select.POLLIN)
             self._poll.register(woken, select.POLLIN)
             while True:
@@ -113,7 +109,7 @@ class Init:
         that is better spent before anybody has asked.
         """
         ours, theirs = wire.pair()
-        wire.send(ours, {"do": "", "command": REHEARSAL.encode()}, (self._site.staged,), pid=os.getpid())
+        wire.send(ours, {"do": "", "command": REHEARSAL.encode()}, (self._site.sysctls,), pid=os.getpid())
         if said := wire.receive(theirs):
             Command.decode(said.body["command"])
             os.close(said.fds[0])
@@ -146,13 +142,6 @@ class Init:
     def _tell(self, body: dict[str, Any], fds: Sequence[int] = (), *, pid: int | None = None) -> None:
         tell(self._sock, body, fds, pid=pid)
 
-    def _let_in(self, idmap: IdMap) -> NoReturn:
-        """The jail is for a process of pytest's own, and no program will run in it."""
-        entrance = Entrance(self._sock, self._site)
-        entrance.open(idmap, self._waiting)
-        forget_streams()
-        entrance.serve(wake_on_children())
-
     # What pytest asks
 
     def _obey(self) -> None:
@@ -170,12 +159,6 @@ class Init:
                     os._exit(0)
                 self._site.release_given()
                 self._run(body["number"], Command.decode(body["command"]), fds[len(given) :])
-            case "open":
-                failure = self._perform([decode(step) for step in body["steps"]])
-                if failure is not None:
-                    self._tell(failure)
-                    os._exit(0)
-                self._let_in(IdMap.decode(body["idmap"]))
             case "serve":
                 self._agent.admit(asked.fds[0])
             case "signal":
@@ -220,7 +203,7 @@ class Init:
             self._tell_failure(number, command, failure, last=self._main is None)
             return
         if self._main is None:
-            forget_streams()
+            _forget_streams()
         pumps = [Pump(fd, to, outward=True, echo=echo) for fd, to, echo in zip((payload.out, payload.err), (out, err), echoes, strict=True)]
         if source is not None:
             pumps.append(Pump(source, payload.into, outward=False))
@@ -386,3 +369,19 @@ class Init:
                     pump.carry()
                     if not pump.open:
                         self._poll.unregister(fd)
+
+
+def _forget_streams() -> None:
+    """Let go of the standard streams that were the host's: they become the jail's own null device."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+
+
+def _wake_on_children() -> int:
+    """A descriptor that can be read when a child has ended."""
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return woken

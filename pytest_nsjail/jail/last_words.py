@@ -27,8 +27,8 @@ def tell(sock: socket.socket, body: dict[str, Any], fds: Sequence[int] = (), *, 
 
 
 def clear(sock: socket.socket) -> None:
-    """Tell who is still there, and kill them; who came in from outside is not among those who are left."""
-    for process in processes.seen(processes.descended()):
+    """Tell who is still there, and kill them."""
+    for process in processes.seen():
         try:
             tell(sock, {"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
         except ProcessLookupError:

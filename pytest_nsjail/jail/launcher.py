@@ -110,10 +110,10 @@ class Launcher:
             wish = _Wish(steps, opened)
             self._expected = wish if wish == self._last and network == "none" and repeatable(steps) else None
             self._last, self._idmap = wish, ids
-            ordered, ready = self._await(network, wish, ids)
+            ordered, ready = self._await(network, wish)
             if ready is None:
                 ordered.sock.close()
-                ordered, ready = self._await(network, wish, ids)
+                ordered, ready = self._await(network, wish)
         if ready is not None and ready.body["event"] == "prepared":
             rest = () if opened else steps[len(ordered.wish.steps):]
             return Prepared(ordered.sock, rest, ready.body["born"], ready.pid if ready.body["born"] else 0, tuple(ready.fds))
@@ -142,13 +142,10 @@ class Launcher:
         self._spares.clear()
         self._expected = None
 
-    def _await(self, network: str, wish: _Wish, ids: idmap.IdMap) -> tuple[_Ordered, wire.Received | None]:
+    def _await(self, network: str, wish: _Wish) -> tuple[_Ordered, wire.Received | None]:
         ordered = self._take(network, wish)
         try:
             ready = wire.receive(ordered.sock)
-            if wish.opened and not ordered.wish.opened and ready is not None and ready.body["event"] == "prepared":
-                wire.send(ordered.sock, {"do": "open", "steps": [encode(step) for step in wish.steps], "idmap": ids})
-                ready = wire.receive(ordered.sock)
             return ordered, ready
         except BaseException:
             ordered.sock.close()
@@ -161,14 +158,14 @@ class Launcher:
         if self._sock is None:
             self._start()
         # The one that has done it all before the one that has not.
-        for wanted in (wish, _BASE) if network == "none" else ():
+        for wanted in ((wish,) if wish.opened else (wish, _BASE)) if network == "none" else ():
             for spare in [spare for spare in self._spares if spare.wish == wanted]:
                 self._spares.remove(spare)
                 # One that was killed while it waited may have said before that it is prepared.
                 if not _hung_up(spare.sock):
                     return spare
                 spare.sock.close()
-        return self._order(network, _BASE)
+        return self._order(network, wish if wish.opened else _BASE)
 
     def _order(self, network: str, wish: _Wish) -> _Ordered:
         assert self._sock is not None

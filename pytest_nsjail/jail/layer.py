@@ -55,6 +55,11 @@ class Layer:
         options = f"lowerdir=/proc/self/fd/{self._lower},upperdir={stage},workdir={stage}.work,index=off,metacopy=off"
         mount("overlay", target, "overlay", flags, options + (",userxattr" if userxattr else ",redirect_dir=off"))
 
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.upper)
+        os.close(self._lower)
+
     def begin(self) -> None:
         """From now on it is the program's: what is in it by now is not among the changes."""
         if self.made == self._known:

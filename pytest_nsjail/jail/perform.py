@@ -35,7 +35,7 @@ from pytest_nsjail.jail.steps import (
     Workplace,
 )
 from pytest_nsjail.jail.user_namespace import user_namespace
-from pytest_nsjail.jail.workplace import Held, hide, hold, place, unstage
+from pytest_nsjail.jail.workplace import Held, hide, place, unstage
 from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.idmap import IdMap
 from pytest_nsjail.kernel.loopback import loopback_up
@@ -64,9 +64,13 @@ from pytest_nsjail.kernel.mounts import (
 )
 from pytest_nsjail.kernel.procfs import FIRST, number_next
 
-_NAMESPACES = {
+NAMESPACES = {
     "mount": syscall.CLONE_NEWNS, "network": syscall.CLONE_NEWNET, "ipc": syscall.CLONE_NEWIPC, "uts": syscall.CLONE_NEWUTS, "cgroup": syscall.CLONE_NEWCGROUP,
 }
+# Of a jail's /proc (mount(2)).
+PROC_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# The payload has no capability over its network, so that the kernel must not ask for one (ip-sysctl).
+OPEN_PORTS = (("ip_unprivileged_port_start", b"0"), ("ping_group_range", b"0 0"))
 # Every program expects these six; each is bound from the host, for mknod(2) is refused in a user namespace.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
@@ -103,7 +107,7 @@ class Site:
         self.given: dict[str, int] = {}
         self.moved = False
         self._tmpfs = 0
-        self._held = Held([], -1)
+        self._held = Held()
 
     def perform(self, step: Step) -> None:
         """Do one step.
@@ -114,7 +118,7 @@ class Site:
             case Unshare(kinds):
                 flags = 0
                 for kind in kinds:
-                    flags |= _NAMESPACES[kind]
+                    flags |= NAMESPACES[kind]
                 syscall.unshare(flags)
             case Stage(directory):
                 mount("nsjail", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
@@ -125,7 +129,7 @@ class Site:
                 self.staged = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case Proc():
                 self.proc = f"{self.stage}/proc"
-                mount("proc", self.proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+                mount("proc", self.proc, "proc", PROC_FLAGS)
                 self.sysctls = os.open(f"{self.proc}/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case ProtectProc(names):
                 # With them the init's own, the oom_score_adj above all, which are the uid's too.
@@ -139,19 +143,14 @@ class Site:
             case Overlay(lower, userxattr):
                 self._overlay(lower, userxattr)
             case Hold():
-                self._held = hold(self.stage, Workplace(*step))
+                self._held.take(self.stage, Workplace(*step))
             case HostRoot():
                 hide(self.stage, self.staged, step)
-                self.proc = "/proc"
                 self.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             case Workplace():
-                made, layer = place(self.root, self.staged, self._held, step)
-                for under in self.layers:
-                    under.made += made
-                self.layers += [layer] if layer else []
+                place(self.root, self.staged, self._held, step, self.layers)
             case Unstage():
                 unstage(self.staged)
-                os.close(self.root)
             case ShareNetwork():
                 # The host's own is nobody's to enter without rights over it.
                 if os.fstat(self.given["network"]).st_ino != os.stat(f"{self.proc}/self/ns/net").st_ino:
@@ -209,8 +208,8 @@ class Site:
     def _overlay(self, lower: str, userxattr: bool) -> None:
         image = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         layer = Layer(self.staged, "upper", image, made=_MADE, writable=_WRITABLE)
-        layer.mount(f"{self.stage}/root", MS_NOSUID | MS_NODEV, userxattr=userxattr)
         self.layers.append(layer)
+        layer.mount(f"{self.stage}/root", MS_NOSUID | MS_NODEV, userxattr=userxattr)
         self.root = os.open(f"{self.stage}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     @contextlib.contextmanager
@@ -226,6 +225,16 @@ class Site:
         finally:
             syscall.setns(own, syscall.CLONE_NEWNS)
             os.close(own)
+
+    def close(self) -> None:
+        """Let go of everything, however far it came."""
+        for fd in (self.staged, self.root, self.sysctls):
+            if fd >= 0:
+                os.close(fd)
+        self.staged = self.root = self.sysctls = -1
+        self._held.close()
+        while self.layers:
+            self.layers.pop().close()
 
     def release_given(self) -> None:
         """There is no more step that needs what came from elsewhere."""
@@ -254,13 +263,14 @@ class Site:
 
     def _pivot(self) -> None:
         self.layers[0].begin()
-        os.close(self.root)
         os.chdir(f"{self.stage}/root")
         syscall.pivot_root(".", ".")
         # The old root lies on the new one now; only detached does it go while it is in use (pivot_root(2), "pivot_root(".", ".")").
         umount(".")
         os.chdir("/")
-        os.close(self.staged)
+        for fd in (self.root, self.staged):
+            os.close(fd)
+        self.root = self.staged = -1
         self.proc = "/proc"
 
 
@@ -300,8 +310,7 @@ def _protect(path: str) -> None:
 
 
 def _open_ports(sysctls: str) -> None:
-    """The payload has no capability over its network, so that the kernel must not ask for one (ip-sysctl)."""
-    for name, value in (("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 0")):
+    for name, value in OPEN_PORTS:
         fd = os.open(f"{sysctls}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, value.encode())
+        os.write(fd, value)
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Who is in a jail, read by its init from the jail's own /proc."""
+"""Who is in a jail, read from the jail's own /proc."""
 
 from __future__ import annotations
 
@@ -37,29 +37,32 @@ class Activity(NamedTuple):
         return cls(tuple(encoded["pids"]), encoded["asleep"], encoded["ticks"])
 
 
-def pids() -> list[int]:
-    """Everybody but the init and the dead, by pid."""
+def pids(proc: str = "/proc") -> list[int]:
+    """Everybody but the init and the dead, by pid.
+
+    :param proc: where the jail's own is.
+    """
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1" and _state(int(name)) not in ("Z", "X", ""):
+    for name in os.listdir(proc):
+        if name.isdigit() and name != "1" and _state(int(name), proc) not in ("Z", "X", ""):
             found.append(int(name))
     return sorted(found)
 
 
-def descended() -> list[int]:
+def descended(proc: str) -> list[int]:
     """Everybody whose parent is in the jail, too: not who came in from outside."""
-    return [pid for pid in pids() if _field(pid, 1) != 0]
+    return [pid for pid in pids(proc) if _field(pid, 1, proc) != 0]
 
 
-def seen(among: list[int] | None = None) -> list[Seen]:
+def seen(among: list[int] | None = None, proc: str = "/proc") -> list[Seen]:
     """Everybody with their arguments, or those ``among`` them; a process that ends meanwhile is left out."""
     found = []
-    for pid in pids() if among is None else among:
+    for pid in pids(proc) if among is None else among:
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
+            with open(f"{proc}/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")[:-1]
             if not arguments:
-                with open(f"/proc/{pid}/comm", "rb") as file:
+                with open(f"{proc}/{pid}/comm", "rb") as file:
                     arguments = [file.read().rstrip(b"\n")]
         except OSError:
             continue
@@ -174,10 +177,10 @@ def _naps(task: str) -> bool:
         return False
 
 
-def _stat(pid: int | str) -> list[bytes]:
+def _stat(pid: int | str, proc: str = "/proc") -> list[bytes]:
     # By the bare calls: this is read between two tests, and a file object asks the kernel six times as often.
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(fd, 4096)
         finally:
@@ -188,11 +191,11 @@ def _stat(pid: int | str) -> list[bytes]:
     return text.rpartition(b")")[2].split()
 
 
-def _state(pid: int | str) -> str:
-    fields = _stat(pid)
+def _state(pid: int | str, proc: str = "/proc") -> str:
+    fields = _stat(pid, proc)
     return fields[0].decode() if fields else ""
 
 
-def _field(pid: int, index: int) -> int:
-    fields = _stat(pid)
+def _field(pid: int, index: int, proc: str = "/proc") -> int:
+    fields = _stat(pid, proc)
     return int(fields[index]) if fields else 0

@@ -5,7 +5,8 @@ user namespace where it is no root, a mount and a pid namespace - and then only 
 kills the zygote, and for the zygote's, upon which it removes what the kernel does not remove by itself, the control groups.
 
 The *zygote* is PID 1 of that world. Its death is the kernel's order to kill every jail (pid_namespaces(7)), and no
-mount of a jail is ever seen on the host. It forks an init for every jail, one ahead of need, and reaps them.
+mount of a jail is ever seen on the host. It forks an init for every jail that programs run in, one ahead of need, and reaps them; a jail that a
+process of pytest's own enters it makes itself (:mod:`pytest_nsjail.jail.entrance`).
 
 Both are single-threaded: unshare(2) and setns(2) of user namespaces refuse anything else, and a fork of a process with threads
 is a gamble. Everything they run is imported by now: after the change of root there is no file to import from.
@@ -18,10 +19,13 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Sequence
 from typing import NoReturn
 
+from pytest_nsjail.jail.entrance import LOOK_SECONDS, Entrance
+from pytest_nsjail.jail.home import Home
 from pytest_nsjail.jail.init import Init
-from pytest_nsjail.jail.steps import decode
+from pytest_nsjail.jail.steps import Step, decode
 from pytest_nsjail.kernel import cgroup, keyring, mounts, spawn, syscall, wire
 from pytest_nsjail.kernel.idmap import IdMap
 
@@ -91,6 +95,10 @@ class _Zygote:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._home = Home()
+        self._entrances: list[Entrance] = []
+        self._poll = select.poll()
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def serve(self) -> NoReturn:
         """Until pytest's end of the socket is closed."""
@@ -101,51 +109,74 @@ class _Zygote:
         gc.collect()
         gc.freeze()
         gc.disable()
-        own_pids = os.open("/proc/thread-self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        poll.register(woken, select.POLLIN)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for fd in (self._sock.fileno(), self._woken):
+            self._poll.register(fd, select.POLLIN)
         wire.send(self._sock, {"event": "ready"})
         while True:
-            for fd, _ in poll.poll():
-                if fd == woken:
-                    os.read(woken, 4096)
-                    _reap()
-                    continue
-                asked = wire.receive(self._sock)
-                if asked is None:
-                    os._exit(0)
-                with socket.socket(fileno=asked.fds[0]) as theirs:
-                    idmap = asked.body["idmap"]
-                    init = Init(theirs, [decode(step) for step in asked.body["steps"]], IdMap.decode(idmap) if idmap else None, opened=asked.body["opened"])
-                    self._prepare(init, theirs, own_pids, (woken, wake))
+            for fd, _ in self._poll.poll(LOOK_SECONDS * 1000 if any(entrance.waits for entrance in self._entrances) else None):
+                if fd == self._sock.fileno():
+                    self._obey()
+                elif fd == self._woken:
+                    os.read(self._woken, 4096)
+                    self._reap()
+                elif entrance := next((one for one in self._entrances if one.fileno() == fd), None):
+                    entrance.hear()
+                    if entrance.fileno() < 0:
+                        self._poll.unregister(fd)
+            self._entrances = [entrance for entrance in self._entrances if not entrance.over]
+            for entrance in self._entrances:
+                if entrance.waits:
+                    entrance.look()
 
-    def _prepare(self, init: Init, theirs: socket.socket, own_pids: int, inherited: tuple[int, int]) -> None:
+    def _obey(self) -> None:
+        asked = wire.receive(self._sock)
+        if asked is None:
+            os._exit(0)
+        theirs = socket.socket(fileno=asked.fds[0])
+        steps = [decode(step) for step in asked.body["steps"]]
+        idmap = IdMap.decode(asked.body["idmap"]) if asked.body["idmap"] else None
+        if asked.body["opened"] and idmap:
+            self._open(Entrance(theirs, self._home), steps, idmap)
+        else:
+            with theirs:
+                self._prepare(Init(theirs, steps, idmap), theirs)
+
+    def _open(self, entrance: Entrance, steps: Sequence[Step], idmap: IdMap) -> None:
+        """Make one more jail without an init of its own."""
+        self._poll.register(entrance, select.POLLIN)
+        self._entrances.append(entrance)
+        entrance.open(steps, idmap)
+
+    def _prepare(self, init: Init, theirs: socket.socket) -> None:
         """Fork one more init, PID 1 of its own namespace, with the socket that came with the order."""
         try:
             syscall.unshare(syscall.CLONE_NEWPID)
             try:
                 if os.fork() == 0:
                     signal.set_wakeup_fd(-1)
-                    for fd in (*inherited, own_pids, self._sock.detach()):
+                    for entrance in self._entrances:
+                        entrance.forget()
+                    for fd in (self._woken, self._wake, *self._home.fds, self._sock.detach()):
                         os.close(fd)
                     init.serve()
             finally:
                 # Otherwise the next child would be born into this jail.
-                syscall.setns(own_pids, syscall.CLONE_NEWPID)
+                self._home.bear_here()
         except OSError as error:
             try:
                 wire.send(theirs, {"event": "failed", "step": "a pid namespace for the jail (unshare(CLONE_NEWPID))", "errno": error.errno or 0})
             except BrokenPipeError:  # nobody waits for it any more
                 pass
 
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
+    def _reap(self) -> None:
+        try:
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                for entrance in self._entrances:
+                    fd = entrance.fileno()
+                    entrance.reaped(pid)
+                    if fd >= 0 and entrance.fileno() < 0:
+                        self._poll.unregister(fd)
+        except ChildProcessError:
             pass
-    except ChildProcessError:
-        pass

@@ -1,4 +1,4 @@
-"""The numbers of the system calls that are older than Linux 5.1; the younger ones have one number on every architecture."""
+"""The numbers of the system calls that are older than Linux 5.1, and of some younger ones, which have one number on every architecture."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ _X86_64 = {
     "read": 0, "write": 1, "close": 3, "rt_sigaction": 13, "rt_sigprocmask": 14, "clone": 56, "execve": 59, "chdir": 80, "umask": 95, "setsid": 112,
     "setgroups": 116, "capset": 126, "setresuid": 117, "setresgid": 119, "pivot_root": 155, "prctl": 157, "keyctl": 250, "openat": 257,
     "dup3": 292, "prlimit64": 302, "setns": 308, "nanosleep": 35, "clock_nanosleep": 230, "select": 23, "pselect6": 270,
-    "poll": 7, "ppoll": 271, "connect": 42, "sendto": 44, "sendmsg": 46, "seccomp": 317,
+    "poll": 7, "ppoll": 271, "connect": 42, "sendto": 44, "sendmsg": 46, "seccomp": 317, "mount": 165, "socket": 41, "ioctl": 16,
+    "sethostname": 170, "sched_setscheduler": 144, "close_range": 436,
 }
 _GENERIC = {
     "read": 63, "write": 64, "close": 57, "rt_sigaction": 134, "rt_sigprocmask": 135, "clone": 220, "execve": 221, "chdir": 49, "umask": 166, "setsid": 157,
     "setgroups": 159, "capset": 91, "setresuid": 147, "setresgid": 149, "pivot_root": 41, "prctl": 167, "keyctl": 219, "openat": 56,
     "dup3": 24, "prlimit64": 261, "setns": 268, "nanosleep": 101, "clock_nanosleep": 115, "pselect6": 72, "ppoll": 73,
-    "connect": 203, "sendto": 206, "sendmsg": 211, "seccomp": 277,
+    "connect": 203, "sendto": 206, "sendmsg": 211, "seccomp": 277, "mount": 40, "socket": 198, "ioctl": 29, "sethostname": 161,
+    "sched_setscheduler": 119, "close_range": 436,
 }
 _NUMBERS = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
 

@@ -33,7 +33,7 @@ def test_start(nsjail_start, image):
     deadline = time.monotonic() + 20
     while "begun" not in jail.stdout: assert time.monotonic() < deadline
     assert jail.run([BUSYBOX, "cat", "/etc/said"]).stdout == "outside"
-    assert {process.argv[0] for process in jail.processes()} == {"sleep"}
+    while {process.argv[0] for process in jail.processes()} != {"sleep"}: assert time.monotonic() < deadline
     jail.signal()
     assert str(jail.wait(20).status) == "killed by SIGTERM"
 def test_what_is_left_running(nsjail_start, image):
