@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nsjail.errors import SetupError
+from pytest_nsjail.runtime import Runtime
+from pytest_nsjail.spec.isolated import IsolatedSpec
+
 TESTS = """
 import subprocess, sys, time, pytest
 pytestmark = pytest.mark.isolated
@@ -23,14 +27,18 @@ def test_it(number):
 """
 
 
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def _below(pid: int) -> set[int]:
     """A process and everybody below it."""
     found, todo = {pid}, [pid]
     while todo:
-        try:
-            children = [int(child) for child in Path(f"/proc/{todo[-1]}/task/{todo.pop()}/children").read_text().split()]
-        except OSError:
-            continue
+        children = _children(todo.pop())
         todo += children
         found |= set(children)
     return found
@@ -80,3 +88,44 @@ def test_an_end_of_pytest_in_the_midst_of_a_test(tmp_path, number, turn):
     assert _alive(seen) == set()
     assert Path("/proc/self/mounts").read_text() == mounts
     assert not (tmp_path / "store" / "stage").exists() or os.listdir(tmp_path / "store" / "stage") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who may not be dumped shows its descriptors to root alone")
+def test_the_zygote_holds_nothing_of_a_jail_that_has_ended(inside, runtime: Runtime, project: Path, tmp_path: Path):
+    def held() -> int:
+        (zygote,) = _children(runtime._launcher._keeper.pid)  # type: ignore[union-attr]
+        return len(os.listdir(f"/proc/{zygote}/fd"))
+
+    def leave_one() -> None:
+        subprocess.Popen(["/bin/sleep", "1000"])
+
+    def write() -> None:
+        Path("new").write_text("")
+
+    def refused() -> None:
+        # Gone between the order and the making.
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        spec = IsolatedSpec.declared(writable=[str(gone)])
+        settle, isolations = runtime._isolations.settle, runtime._isolations
+        isolations.settle = lambda *args: (settle(*args), gone.rmdir())[0]  # type: ignore[method-assign]
+        try:
+            with pytest.raises(SetupError, match="a hold on"):
+                runtime.cell(spec, project=str(project), writable=[])
+        finally:
+            del isolations.settle  # type: ignore[method-assign]
+
+    def each() -> None:
+        for body in (write, leave_one, lambda: os._exit(3), lambda: None):
+            inside(body)
+        refused()
+
+    each()
+    before = held()
+    for _ in range(3):
+        each()
+    deadline = time.monotonic() + 20
+    # A spare may be on its way.
+    while held() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert held() <= before
