@@ -20,6 +20,7 @@ from pytest_nsjail.kernel import wire
 from pytest_nsjail.plugin import carrier, pools, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.coded import coded
+from pytest_nsjail.plugin.output import Output
 from pytest_nsjail.plugin.report import packed
 
 if sys.version_info < (3, 11):
@@ -30,9 +31,10 @@ class Child:
     """One item, in its own process.
 
     :param hooks: those of which others see the calls in the parent, and not here.
+    :param output: where it goes.
     """
 
-    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone]) -> None:
+    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone], output: Output) -> None:
         # Nothing that is here already will ever be garbage in this process: let the collector not touch, and so copy, the pages it is on.
         gc.freeze()
         self.item, self._channel, self._adaptors = item, channel, adaptors
@@ -58,6 +60,9 @@ class Child:
             faulthandler.enable(file=2)
         pools.begin_anew()
         self._screen = private.screen(config)
+        self._stop = [item.session.shouldstop, item.session.shouldfail]
+        self._in_step = not output.apart
+        output.child(self._catch_up)
         for adaptor in adaptors:
             adaptor.child_begins(item)
 
@@ -70,7 +75,7 @@ class Child:
             self._calling = False
 
     def make_report(self, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Tell each phase's report, and wait until the parent is at the next."""
+        """Tell each phase's report; where the two go in step, wait until the parent is at the next."""
         if os.getpid() != self._pid:
             # A process of the test's that came out of it where the test did.
             _exit(1)
@@ -94,7 +99,10 @@ class Child:
             self._exit()
         self._tell(body)
         self._report = report
-        self._wait()
+        if self._in_step:
+            self._wait()
+        else:
+            self._at = "call" if call.when == "setup" else "teardown"
         return report
 
     def log_report(self, report: pytest.TestReport) -> None:
@@ -114,6 +122,12 @@ class Child:
             f"To share it, request it as an argument: def {getattr(self.item, 'originalname', None) or self.item.name}({name}, ...), "
             f"or @pytest.mark.usefixtures({name!r})."
         ))
+
+    def _catch_up(self) -> None:
+        """Something is about to be written to the terminal: not before what the parent has still to write."""
+        if not self._in_step and os.getpid() == self._pid:
+            self._tell({"kind": "step"})
+            self._wait()
 
     def debugger(self) -> None:
         """Somebody sits before a debugger."""
@@ -176,8 +190,8 @@ class Child:
             body["subtests"] = failed
         if (screen := private.screen(item.config)) != self._screen:
             body["screen"] = self._screen = screen
-        if item.session.shouldstop or item.session.shouldfail:
-            body["stop"] = [item.session.shouldstop, item.session.shouldfail]
+        if (stop := [item.session.shouldstop, item.session.shouldfail]) != self._stop:
+            body["stop"] = self._stop = stop
         try:
             wire.send(self._channel, body)
         except (BrokenPipeError, ConnectionResetError):
@@ -198,6 +212,7 @@ class Child:
             self.item.session.shouldstop = stop
         if fail:
             self.item.session.shouldfail = fail
+        self._stop = [self.item.session.shouldstop, self.item.session.shouldfail]
         if "screen" in said.body:
             private.set_screen(self.item.config, said.body["screen"])
         self._screen = private.screen(self.item.config)

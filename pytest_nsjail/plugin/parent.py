@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +20,7 @@ from pytest_nsjail.plugin import brief, carrier, deaths, options, private, warne
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.clock import Clock
 from pytest_nsjail.plugin.coded import decoded
+from pytest_nsjail.plugin.output import Output
 from pytest_nsjail.plugin.report import unpacked
 
 if TYPE_CHECKING:
@@ -33,19 +35,23 @@ _ORDER = {"stdout": 0, "stderr": 1, "log": 2}
 class Parent:
     """One item, whose test runs in a child.
 
+    :param output: what pytest captures to.
     :param strict: whether processes that the test left fail it.
     :param died: called when the child ends before its time.
     """
 
-    def __init__(self, item: pytest.Item, cell: Cell, clock: Clock, adaptors: list[Adaptor], *, strict: bool, died: Callable[[], None]) -> None:
+    def __init__(
+        self, item: pytest.Item, cell: Cell, clock: Clock, output: Output, adaptors: list[Adaptor], *, strict: bool, died: Callable[[], None],
+    ) -> None:
         self._died = died
-        self.item, self._cell, self._clock, self._adaptors, self._strict = item, cell, clock, adaptors, strict
+        self.item, self._cell, self._clock, self._output, self._adaptors, self._strict = item, cell, clock, output, adaptors, strict
         self._alive = True
         self._raised: BaseException | None = None
         self._report: pytest.TestReport | None = None
         self._last: pytest.TestReport | None = None
         self._about: list[tuple[str, str]] = []
         self._sections: list[private.Section] = []
+        self._queue: deque[dict[str, Any]] = deque()
         self._poll = select.poll()
         self._poll.register(cell.channel, select.POLLIN)
         try:
@@ -61,7 +67,7 @@ class Parent:
         __tracebackhide__ = True
         if not self._alive:
             return
-        if when != "setup":
+        if when != "setup" and not self._output.apart:
             self._say(when)
         body = self._until(when)
         self._report = self._read(body, when)
@@ -151,13 +157,12 @@ class Parent:
                 self.give_up()
                 raise
             kind = body.get("kind")
-            if kind == "phase" and body.get("when") == "teardown":
-                self._cell.spoken()
             try:
                 self._take(body)
                 if kind == "log":
                     self._log(body, when)
-                    # Its live log goes on where the report's has ended.
+                if kind in ("log", "step"):
+                    # What it writes to the terminal goes on where this process has ended.
                     self._say(when, screen=private.screen(self.item.config))
                     continue
             except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -169,13 +174,15 @@ class Parent:
                 self._left(body, when)
             elif kind == "phase" and body.get("when") == when:
                 return body
-            else:
+            elif not self._output.apart:
                 # It is behind: this process has skipped a phase.
                 self._say(when)
 
     def _next(self, when: str) -> dict[str, Any]:
         """The next message; no message is a failure."""
         __tracebackhide__ = True
+        if self._queue:
+            return self._queue.popleft()
         channel = self._cell.channel
         left = self._clock.left()
         events = dict(self._poll.poll(None if left is None else left * 1000))
@@ -188,9 +195,11 @@ class Parent:
         if channel.fileno() in events or self._ready():
             try:
                 if (said := self._cell.receive()) is not None:
-                    for fd in said.fds:
-                        os.close(fd)
-                    return said.body
+                    self._hear(said)
+                    # A child that waits for nobody may have said more, and its jail has still to see what it left.
+                    while self._output.apart and self._ready() and (said := self._cell.receive()) is not None:
+                        self._hear(said)
+                    return self._queue.popleft()
             except NsjailError as error:
                 with contextlib.suppress(OSError):
                     self._cell.kill()
@@ -200,6 +209,13 @@ class Parent:
                 self._fail(when, f"the test's process told what is no message during {when}: {error}")
         ending = self._end(when, None)
         carrier.fail(next(filter(None, (adaptor.death() for adaptor in self._adaptors)), "") or deaths.died(ending, when))
+
+    def _hear(self, said: wire.Received) -> None:
+        for fd in said.fds:
+            os.close(fd)
+        self._queue.append(said.body)
+        if said.body.get("kind") == "phase" and said.body.get("when") == "teardown":
+            self._cell.spoken()
 
     def _ready(self) -> bool:
         """Whether a message is there: its sender may be dead since."""
@@ -242,6 +258,9 @@ class Parent:
         report = unpacked(self.item, body["report"], body["report"]["when"])
         with contextlib.nullcontext() if body["captured"] else private.uncaptured(config):
             self.item.ihook.pytest_runtest_logreport(report=report)
+        if body["captured"] and (terminal := private.writer(config)) is not None:
+            terminal.flush()
+            self._output.hand_over()
 
     def _read(self, body: dict[str, Any], when: str) -> pytest.TestReport:
         __tracebackhide__ = True
@@ -273,6 +292,7 @@ class Parent:
             self._died()
         # Who told all that it had to tell exits by itself.
         ending = self._cell.end(expected=body is not None)
+        self._output.come_back()
         told = (body or {}).get("told") or [{}] * len(self._adaptors)
         carried: set[str] = set()
         for adaptor, one in zip(self._adaptors, told, strict=True):

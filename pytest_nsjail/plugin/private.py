@@ -5,11 +5,13 @@ There is no public way to any of it. :func:`missing` looks whether it is all the
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import _pytest.capture
 import _pytest.fixtures
 import _pytest.nodes
 import _pytest.reports
@@ -43,6 +45,9 @@ def missing(config: pytest.Config) -> list[str]:
         "_pytest.fixtures.FixtureRequest._get_active_fixturedef": hasattr(request, "_get_active_fixturedef"),
         "_pytest.fixtures.TopRequest._fillfixtures": hasattr(getattr(_pytest.fixtures, "TopRequest", None), "_fillfixtures"),
         "_pytest.fixtures.FixtureDef.scope": hasattr(_pytest.fixtures.FixtureDef, "scope"),
+        "_pytest.capture.FDCapture._state": "_state" in _pytest.capture.FDCapture.suspend.__code__.co_names,
+        "_pytest.capture.CaptureManager.suspend": hasattr(_pytest.capture.CaptureManager, "suspend"),
+        "_pytest.capture.CaptureManager.global_and_fixture_disabled": hasattr(_pytest.capture.CaptureManager, "global_and_fixture_disabled"),
         "Item._report_sections": "_report_sections" in _pytest.nodes.Item.add_report_section.__code__.co_names,
         "Session._setupstate": "_setupstate" in _pytest.runner.pytest_runtest_setup.__code__.co_names,
         "HookCaller._hookimpls": isinstance(getattr(config.hook.pytest_runtest_logreport, "_hookimpls", None), list),
@@ -263,6 +268,49 @@ def capturing(config: pytest.Config) -> bool:
     """Whether output is captured right now."""
     capture = getattr(config.pluginmanager.get_plugin("capturemanager"), "_global_capturing", None)
     return capture is not None and capture.is_started()
+
+
+class Stream:
+    """A stream whose descriptor pytest captures, to a file.
+
+    :ivar file: the file's descriptor.
+    """
+
+    def __init__(self, capture: Any) -> None:
+        self._capture = capture
+        self.file: int = capture.tmpfile.fileno()
+
+    def direct(self, file: int) -> None:
+        """Capture it to another file, from now on."""
+        os.dup2(file, self.file, inheritable=False)
+        if self._capture._state == "started":
+            os.dup2(file, self._capture.targetfd)
+
+
+def captured_streams(config: pytest.Config) -> list[Stream]:
+    """Where all output is captured right now; none where some of it is to be seen as it comes: with ``--setup-show``, or by any other way of capturing."""
+    capture = getattr(config.pluginmanager.get_plugin("capturemanager"), "_global_capturing", None)
+    both = (getattr(capture, "out", None), getattr(capture, "err", None))
+    if config.option.setupshow or any(type(one) is not _pytest.capture.FDCapture or one._state != "started" for one in both):
+        return []
+    return [Stream(one) for one in both]
+
+
+def before_uncaptured(config: pytest.Config, before: Callable[[], None]) -> None:
+    """Call ``before`` whenever capturing is about to stop for a while, as it is for all that is written to the terminal during a test."""
+    manager: Any = config.pluginmanager.get_plugin("capturemanager")
+
+    def first(name: str) -> Callable[..., Any]:
+        own = getattr(manager, name)
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            before()
+            return own(*args, **kwargs)
+
+        return method
+
+    for name in ("suspend", "global_and_fixture_disabled"):
+        setattr(manager, name, first(name))
 
 
 def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:

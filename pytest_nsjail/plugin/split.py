@@ -19,6 +19,7 @@ from pytest_nsjail.errors import NsjailError
 from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
 from pytest_nsjail.plugin.clock import Clock
+from pytest_nsjail.plugin.output import Output
 from pytest_nsjail.plugin.parent import Parent
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Split:
         runtime = session.runtime()
         cell = session.cell(runtime, self._spec())
         clock = Clock(self._world.spec.timeout)
+        output = Output(item.config)
         try:
             for adaptor in session.adaptors:
                 adaptor.parent_before(item)
@@ -69,21 +71,22 @@ class Split:
             with _no_word_of_threads():
                 forked = cell.fork()
         except NsjailError as error:
-            clock.close()
-            cell.close()
+            for one in (clock, output, cell):
+                one.close()
             options.unavailable(item.config, error)
         except BaseException:
-            clock.close()
-            cell.close()
+            for one in (clock, output, cell):
+                one.close()
             raise
         if forked:
             self.undo()
             clock.child()
-            self.child = Child(item, cell.channel, session.adaptors, session.hooks)
+            self.child = Child(item, cell.channel, session.adaptors, session.hooks, output)
             self._own["setup"]()
             return
+        output.step_aside()
         session.elsewhere.leave_out()
-        self.parent = Parent(item, cell, clock, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
+        self.parent = Parent(item, cell, clock, output, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
         self.parent.phase("setup")
 
     def _runtest(self) -> None:

@@ -207,3 +207,31 @@ def test_result_in_a_fixture(watching):
 
 def test_result_in_a_fixture_passed(watching, broken_teardown):
     pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Writes a line where pytest's own process writes, and answers, for each that it reads."""
+    echo = "import os\nwhile said := os.read(0, 100):\n    os.write(2, b'from a server: ' + said)\n    os.write(1, said)\n"
+    server = subprocess.Popen([sys.executable, "-c", echo], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    yield server
+    server.communicate()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_server_of_the_module(server, speaking, number):
+    helper.speak("before")
+    os.write(server.stdin.fileno(), b"%d\n" % number)
+    assert os.read(server.stdout.fileno(), 100) == b"%d\n" % number
+    raise AssertionError("a server spoke")
+
+
+@pytest.fixture
+def shown_late(capfd):
+    yield
+    with capfd.disabled():
+        print("on the terminal at the tear-down")
+
+
+def test_shown_late(shown_late):
+    pass
