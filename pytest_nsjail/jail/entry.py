@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from pytest_nsjail.kernel import syscall
 from pytest_nsjail.kernel.keyring import forget_keys
 from pytest_nsjail.kernel.privileges import keep_capabilities
 
-_STATUS = struct.Struct("=i")
+_PID = struct.Struct("=i")
 
 
 User = tuple[int, int, tuple[int, ...] | None]
@@ -46,30 +45,17 @@ class Doors(NamedTuple):
             os.close(fd)
 
 
-class Entered(NamedTuple):
-    """A forked child.
-
-    :param pid: the child, as this process numbers it; 0 in the child.
-    :param told: where a process in between tells its wait status; -1 where the child is this process's own.
-    :param between: that process, or 0.
-    """
-
-    pid: int
-    told: int
-    between: int
-
-
-def fork(doors: Doors, *, direct: bool, near: Sequence[socket.socket]) -> Entered:
+def fork(doors: Doors, *, direct: bool) -> int:
     """Fork; the child is in the jail's pid namespace, and is to :func:`join` the others.
 
     :param direct: whether this process has rights over its own pid namespace: else it would not find back.
-    :param near: what only the child and this process may hold: closed in the process in between.
+    :return: the child, as this process numbers it; 0 in the child.
     :raises OSError: from fork(2) and setns(2), in this process alone.
     """
-    return _directly(doors) if direct else _by_another(doors, near)
+    return _directly(doors) if direct else _by_another(doors)
 
 
-def _directly(doors: Doors) -> Entered:
+def _directly(doors: Doors) -> int:
     own = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscall.setns(doors.pid, syscall.CLONE_NEWPID)
@@ -82,46 +68,53 @@ def _directly(doors: Doors) -> Entered:
                 syscall.setns(own, syscall.CLONE_NEWPID)
     finally:
         os.close(own)
-    return Entered(pid, -1, 0)
+    return pid
 
 
-def _by_another(doors: Doors, near: Sequence[socket.socket]) -> Entered:
+def _by_another(doors: Doors) -> int:
     told, tell = os.pipe2(os.O_CLOEXEC)
-    interrupt = signal.getsignal(signal.SIGINT)
-    between = os.fork()
-    if between:
-        os.close(tell)
-        pid = os.read(told, _STATUS.size)
-        if len(pid) < _STATUS.size:
-            os.close(told)
+    # Who loses its parent in this time becomes a child of this process (PR_SET_CHILD_SUBREAPER(2const)), also from a pid namespace below.
+    before, between = syscall.is_subreaper(), -1
+    syscall.prctl(syscall.PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        between = os.fork()
+        if between:
+            os.close(tell)
+            pid = os.read(told, _PID.size)
             _, status = os.waitpid(between, 0)
-            number = os.waitstatus_to_exitcode(status)
-            raise OSError(number, f"enter the jail's namespaces: {os.strerror(number)}")
-        return Entered(_STATUS.unpack(pid)[0], told, between)
+    finally:
+        if between:
+            syscall.prctl(syscall.PR_SET_CHILD_SUBREAPER, int(before))
+        os.close(told)
+    if between == 0:
+        return _between(doors, tell)
+    if len(pid) < _PID.size:
+        number = os.waitstatus_to_exitcode(status)
+        raise OSError(number, f"enter the jail's namespaces: {os.strerror(number)}")
+    return int(_PID.unpack(pid)[0])
+
+
+def _between(doors: Doors, tell: int) -> int:
+    """In a process that goes into the jail's user namespace, to have its only child there; then it is in the way."""
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         # Ctrl-C is for the two others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.close(told)
         if not _inside("user", doors.user):
             syscall.setns(doors.user, syscall.CLONE_NEWUSER)
         syscall.setns(doors.pid, syscall.CLONE_NEWPID)
         child = os.fork()
     except BaseException as error:
         os._exit(getattr(error, "errno", None) or 1)
-    if child == 0:
-        signal.signal(signal.SIGINT, interrupt)
-        os.close(tell)
-        return Entered(0, -1, 0)
-    # This process is a copy of pytest that only waits: whatever the two others hold to hear of each other's end must not be held here.
-    try:
-        for sock in near:
-            sock.close()
-        os.write(tell, _STATUS.pack(child))
-        _, status = os.waitpid(child, 0)
-        os.write(tell, _STATUS.pack(status))
-    finally:
+    if child:
         # Pytest may be dead by now, and then there is nobody to tell; whatever happens, this process must not go on as a second one.
-        os._exit(0)
+        try:
+            os.write(tell, _PID.pack(child))
+        finally:
+            os._exit(0)
+    signal.signal(signal.SIGINT, interrupt)
+    os.close(tell)
+    return 0
 
 
 def join(doors: Doors, *, capabilities: int | None, groups: Sequence[int], user: User | None) -> None:
@@ -162,21 +155,11 @@ def _inside(kind: str, fd: int) -> bool:
     return os.stat(f"/proc/thread-self/ns/{kind}").st_ino == os.fstat(fd).st_ino
 
 
-def has_ended(entered: Entered) -> bool:
-    """Reap the child where it has ended."""
-    mine = entered.between or entered.pid
-    if not os.waitpid(mine, os.WNOHANG)[0]:
-        return False
-    if entered.told >= 0:
-        os.close(entered.told)
-    return True
+def has_ended(pid: int) -> bool:
+    """Reap a child where it has ended."""
+    return bool(os.waitpid(pid, os.WNOHANG)[0])
 
 
-def status(entered: Entered) -> int:
-    """Wait for the child's end: its wait status."""
-    if entered.told < 0:
-        return os.waitpid(entered.pid, 0)[1]
-    said = os.read(entered.told, _STATUS.size)
-    os.close(entered.told)
-    os.waitpid(entered.between, 0)
-    return int(_STATUS.unpack(said)[0]) if len(said) == _STATUS.size else 9
+def status(pid: int) -> int:
+    """Wait for a child's end: its wait status."""
+    return os.waitpid(pid, 0)[1]

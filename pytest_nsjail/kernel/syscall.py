@@ -25,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 PR_SET_NO_NEW_PRIVS = 38
 
 SYS_OPENAT2 = 437
@@ -70,6 +71,13 @@ def setns(fd: int, flags: int) -> None:
 def prctl(option: int, value: int) -> int:
     """Change a property of this process, see prctl(2)."""
     return number_or_raise(_prctl(option, value, 0, 0, 0), "prctl")
+
+
+def is_subreaper() -> bool:
+    """Whether this process is the parent of who loses its own below it, see PR_GET_CHILD_SUBREAPER(2const)."""
+    said = ctypes.c_int()
+    prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(said))
+    return bool(said.value)
 
 
 def sethostname(name: str) -> None:

@@ -13,7 +13,7 @@ from pytest_nsjail.errors import SetupError
 from pytest_nsjail.image.changes import Changes, NotWritten
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail.bounds import Bounds
-from pytest_nsjail.jail.entry import Doors, Entered, User, fork, has_ended, join, status
+from pytest_nsjail.jail.entry import Doors, User, fork, has_ended, join, status
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.plan import World
@@ -83,12 +83,10 @@ class Cell:
         self._world, self._user, self._env, self._bounds, self._limits, self._project = world, user, env, bounds, limits, project
         self._forked, self._ahead = forked, ahead
         self.channel, self._theirs = wire.pair()
-        self._entered: Entered | None = None
+        self.pid = 0
+        # Whether there is a child that was not reaped yet.
+        self._there = False
         self._finishing = False
-
-    @property
-    def pid(self) -> int:
-        return self._entered.pid if self._entered else 0
 
     def fork(self) -> bool:
         """Fork this process into the jail.
@@ -100,8 +98,8 @@ class Cell:
         here = os.getcwd()
         groups = self._bounds.group.doors() if self._bounds.group else []
         try:
-            self._entered = fork(self._doors, direct=self._world.privileged and self._world.initial, near=(self.channel, self._theirs))
-            if self._entered.pid == 0:
+            self.pid = fork(self._doors, direct=self._world.privileged and self._world.initial)
+            if self.pid == 0:
                 self._settle(here, groups)
                 return True
         except OSError as error:
@@ -111,6 +109,7 @@ class Cell:
                 os.close(group)
             self._doors.close()
             self._doors = None
+        self._there = True
         self._theirs.close()
         # Not before: the child does not wait for it now.
         self._ahead()
@@ -158,11 +157,10 @@ class Cell:
 
         :param expected: whether the child has said its last word, and exits by itself: its end is not waited for.
         """
-        assert self._entered is not None
         code = None
         if not expected:
-            code = os.waitstatus_to_exitcode(status(self._entered))
-            self._entered = None
+            code = os.waitstatus_to_exitcode(status(self.pid))
+            self._there = False
         leftovers: list[Process] = []
         layers: list[tuple[str, Changes]] = []
         try:
@@ -197,16 +195,16 @@ class Cell:
 
     def reaped(self) -> bool:
         """Whether nothing is left of it in this process: a child whose end was not waited for is reaped here."""
-        if self._init.fileno() < 0 and self._entered is not None and has_ended(self._entered):
-            self._entered = None
-        return self._init.fileno() < 0 and self._entered is None
+        if self._init.fileno() < 0 and self._there and has_ended(self.pid):
+            self._there = False
+        return self._init.fileno() < 0 and not self._there
 
     def close(self) -> None:
         """End it at once, where :meth:`end` was not reached, and wait until it has."""
         self._let_go()
-        if self._entered is not None and self._entered.pid:
-            entered, self._entered = self._entered, None
-            status(entered)
+        if self._there:
+            self._there = False
+            status(self.pid)
 
     def _let_go(self) -> None:
         for sock in (self.channel, self._theirs, self._init):

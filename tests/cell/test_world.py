@@ -19,8 +19,10 @@ import pytest
 
 from pytest_nsjail.errors import SpecError, Unsupported
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled
+from pytest_nsjail.kernel import syscall, wire
 from pytest_nsjail.kernel.hierarchy import own_hierarchy
 from pytest_nsjail.spec.dependency import Elf, Text, Users
+from pytest_nsjail.spec.isolated import IsolatedSpec
 from pytest_nsjail.spec.limits import Limits
 
 
@@ -336,3 +338,24 @@ with Runtime(sys.argv[1] + "/store") as runtime:
     assert "mounted" in ran.stdout, ran
     if os.getuid() == 0:
         assert ran.stdout == "{'found': 'mounted', 'writable': False}\n"
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_child_is_this_processs_own_and_nobody_elses_children_are(runtime, project, before):
+    syscall.prctl(syscall.PR_SET_CHILD_SUBREAPER, int(before))
+    try:
+        cell = runtime.cell(IsolatedSpec.declared(), project=str(project), writable=[])
+        if cell.fork():
+            try:
+                wire.send(cell.channel, {"subreaper": syscall.is_subreaper()})
+                wire.receive(cell.channel)
+            finally:
+                os._exit(7)
+        said = cell.receive()
+        status = Path(f"/proc/{cell.pid}/status").read_text()
+        assert f"PPid:\t{os.getpid()}\n" in status
+        assert (said.body["subreaper"], syscall.is_subreaper()) == (False, before)
+        wire.send(cell.channel, {})
+        assert cell.end().status == Exited(7)
+    finally:
+        syscall.prctl(syscall.PR_SET_CHILD_SUBREAPER, 0)
