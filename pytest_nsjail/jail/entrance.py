@@ -53,7 +53,7 @@ class Entrance:
         return self._sock.fileno()
 
     def open(self, steps: Sequence[Step], idmap: IdMap) -> None:
-        """Make the jail, and tell its namespaces, and a user namespace for who comes in; or what the kernel refused."""
+        """Make the jail, and tell its namespaces, a user namespace for who comes in, and where his traces are; or what the kernel refused."""
         doors: list[int] = []
         failure = self._make(steps, doors)
         if failure is None:
@@ -62,7 +62,9 @@ class Entrance:
             except OSError as error:
                 failure = Failed("a user namespace for the test", error.errno or 0)
         if failure is None:
-            self._say({"event": "prepared", "born": False}, doors)
+            layers = self._site.layers
+            fds = [*doors, self._proc, *(layer.upper for layer in layers)]
+            self._say({"event": "prepared", "born": False, "layers": [layer.fresh() for layer in layers]}, fds)
         else:
             self._say({"event": "failed", "step": failure.step, "errno": failure.errno})
         for door in doors:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail.plan import World, base, repeatable
 from pytest_nsjail.jail.steps import Step, encode
+from pytest_nsjail.jail.traces import Fresh, Traces
 from pytest_nsjail.kernel import capability, idmap, procfs, wire
 from pytest_nsjail.kernel.advice import explained
 
@@ -31,6 +32,7 @@ class Prepared(NamedTuple):
     :param host_pid: the payload's then, as this process numbers it; 0 where it cannot see it, from a jail of its own.
     :param doors: where it was opened for a process of pytest's own, descriptors of its namespaces in the order of :data:`pytest_nsjail.jail.entrance.DOORS`,
         and of the user namespace of who comes in; whoever has them closes them.
+    :param traces: what is to be seen of him then.
     """
 
     sock: socket.socket
@@ -38,12 +40,15 @@ class Prepared(NamedTuple):
     born: bool
     host_pid: int
     doors: tuple[int, ...] = ()
+    traces: Traces | None = None
 
     def close(self) -> None:
         """Give it up: the init ends."""
         self.sock.close()
         for door in self.doors:
             os.close(door)
+        if self.traces:
+            self.traces.close()
 
 
 class _Wish(NamedTuple):
@@ -54,6 +59,8 @@ class _Wish(NamedTuple):
 
 
 _BASE = _Wish((), False)
+# How many doors there are: of seven namespaces, and of a user namespace.
+_DOORS = 8
 
 
 class _Ordered(NamedTuple):
@@ -115,8 +122,11 @@ class Launcher:
                 ordered.sock.close()
                 ordered, ready = self._await(network, wish)
         if ready is not None and ready.body["event"] == "prepared":
-            rest = () if opened else steps[len(ordered.wish.steps):]
-            return Prepared(ordered.sock, rest, ready.body["born"], ready.pid if ready.body["born"] else 0, tuple(ready.fds))
+            if opened:
+                doors, (proc, *uppers) = ready.fds[:_DOORS], ready.fds[_DOORS:]
+                layers = [Fresh(tuple(directories), tuple(stamp and tuple(stamp) for stamp in stamps)) for directories, stamps in ready.body["layers"]]
+                return Prepared(ordered.sock, (), False, 0, tuple(doors), Traces(proc, uppers, layers))
+            return Prepared(ordered.sock, steps[len(ordered.wish.steps) :], ready.body["born"], ready.pid if ready.body["born"] else 0)
         ordered.sock.close()
         if ready is None:
             raise SetupError("the jail's init died while it was made")

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from pytest_nsjail.jail.traces import Fresh
 from pytest_nsjail.kernel.layer_scan import scan, stamps
 from pytest_nsjail.kernel.mounts import mount
 
@@ -64,6 +65,10 @@ class Layer:
         """From now on it is the program's: what is in it by now is not among the changes."""
         if self.made == self._known:
             self._stamps = stamps(self.upper, self._writable)
+
+    def fresh(self) -> Fresh:
+        """What it has, before anything is written to it."""
+        return Fresh(tuple(self._writable), tuple(self._stamps))
 
     def changed(self) -> list[tuple[str, str]]:
         """What its program has put there, by paths below the prefix, see :func:`pytest_nsjail.kernel.layer_scan.scan`.

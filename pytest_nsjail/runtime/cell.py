@@ -80,13 +80,15 @@ class Cell:
     ) -> None:
         self._init = prepared.sock
         self._doors: Doors | None = Doors(*prepared.doors)
+        self._traces = prepared.traces
         self._world, self._user, self._env, self._bounds, self._limits, self._project = world, user, env, bounds, limits, project
         self._forked, self._ahead = forked, ahead
         self.channel, self._theirs = wire.pair()
         self.pid = 0
         # Whether there is a child that was not reaped yet.
         self._there = False
-        self._finishing = False
+        # Once he has said his last word: whether he left anybody or anything; None before.
+        self._left: bool | None = None
 
     def fork(self) -> bool:
         """Fork this process into the jail.
@@ -133,6 +135,7 @@ class Cell:
             self._init.close()
             self.channel.close()
             self.channel = self._theirs
+            self._forget_traces()
             self._forked()
             for number, soft, hard in self._bounds.rlimits:
                 resource.setrlimit(number, (soft, hard))
@@ -164,9 +167,9 @@ class Cell:
         leftovers: list[Process] = []
         layers: list[tuple[str, Changes]] = []
         try:
-            if not self._finishing:
-                self._finish()
-            while said := wire.receive(self._init):
+            if self._left is None:
+                self._look()
+            while self._left and (said := wire.receive(self._init)):
                 if said.body["event"] == "leftover":
                     leftovers.append(Process(said.body["pid"], said.pid, tuple(said.body["argv"])))
                 elif said.body["event"] == "finished":
@@ -182,11 +185,12 @@ class Cell:
     def spoken(self) -> None:
         """The child has said its last word: let its jail see what it left, while this process is busy with that word; then comes :meth:`end`."""
         with contextlib.suppress(OSError):  # as there
-            self._finish()
+            self._look()
 
-    def _finish(self) -> None:
-        wire.send(self._init, {"do": "finish"})
-        self._finishing = True
+    def _look(self) -> None:
+        self._left = not (self._traces and self._traces.none())
+        if self._left:
+            wire.send(self._init, {"do": "finish"})
 
     def _status(self, code: int) -> Status:
         how = Exited(code) if code >= 0 else Signaled(-code)
@@ -212,7 +216,11 @@ class Cell:
         if self._doors:
             self._doors.close()
             self._doors = None
+        self._forget_traces()
         if self._bounds.group is not None:
             self._bounds.group.remove()
 
-
+    def _forget_traces(self) -> None:
+        if self._traces:
+            self._traces.close()
+            self._traces = None

@@ -359,3 +359,16 @@ def test_the_child_is_this_processs_own_and_nobody_elses_children_are(runtime, p
         assert cell.end().status == Exited(7)
     finally:
         syscall.prctl(syscall.PR_SET_CHILD_SUBREAPER, 0)
+
+
+def test_the_child_has_no_descriptor_but_of_its_parents_files(inside):
+    """None of its jail's, and none of the way in."""
+    def held() -> list[str]:
+        return [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+
+    inside(lambda: None)
+    before = held()
+    found = inside(held).value
+    more = [one for one in found if one not in before and not one.startswith(("socket:", "pipe:", "anon_inode:", "/proc/"))]
+    assert more == []
+    assert not any(one.startswith(("mnt:", "user:", "pid:", "net:", "ipc:", "uts:", "cgroup:")) for one in found)
