@@ -82,6 +82,7 @@ class Entrance:
                     case Unshare():
                         self._home.leave()
                     case Proc():
+                        self._home.proc()
                         proc = f"{self._site.stage}/proc"
                         pause = Pause(steps, proc)
                         if pause.failure:

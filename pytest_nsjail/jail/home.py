@@ -42,8 +42,9 @@ class Home:
     def come_back(self) -> None:
         """Back into this mount namespace. The kernel takes its root for this process's (setns(2)), which it need not be: in a chroot(2) it is not."""
         syscall.setns(self._mounts, syscall.CLONE_NEWNS)
-        os.fchdir(self._root)
-        os.chroot(".")
+        if not os.path.samestat(os.stat("/"), os.fstat(self._root)):
+            os.fchdir(self._root)
+            os.chroot(".")
 
     def bear_here(self) -> None:
         """Children are born into this pid namespace again."""

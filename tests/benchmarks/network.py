@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -15,15 +16,16 @@ from statistics import median
 
 from pytest_nsjail import Elf, Tree
 from pytest_nsjail.runtime import Runtime
+from tests.benchmarks import engine
 from tests.benchmarks.measure import Times, interleaved, markdown
 
 ROUNDS, CONNECTIONS, MEBIBYTES = 9, 200, 512
-PLAIN, DIALLED, PUBLISHED, PROXY = "plain loopback", "dialled", "published", "docker-proxy, over loopback alone"
+PLAIN, DIALLED, PUBLISHED, PROXY, DOCKER = "plain loopback", "dialled", "published", "docker-proxy, over loopback alone", "published by Docker"
 PYTHON = "/usr/bin/python3"
 # Reads all, then says one byte; of one byte it is the echo.
 SERVER = """
 import socket
-server = socket.create_server(('127.0.0.1', {port}), backlog=64)
+server = socket.create_server(('{host}', {port}), backlog=64)
 print(server.getsockname()[1], flush=True)
 buffer = bytearray(1 << 18)
 while True:
@@ -45,7 +47,7 @@ def measured(directory: Path) -> str:
     with Runtime(str(directory / "store")) as runtime, ExitStack() as stack:
         library = Path(PYTHON).resolve().name
         image = runtime.image(Elf(PYTHON, to="/bin/python"), Tree(f"/usr/lib/{library}", exclude=("test", "__pycache__")), env={"PATH": "/bin"})
-        jail = stack.enter_context(runtime.start(["python", "-u", "-c", SERVER.format(port=7)], image=image, publish={7: 0}))
+        jail = stack.enter_context(runtime.start(["python", "-u", "-c", SERVER.format(host="127.0.0.1", port=7)], image=image, publish={7: 0}))
         plain = stack.enter_context(_served())
         ways: dict[str, Connect] = {
             PLAIN: lambda: socket.create_connection(("127.0.0.1", plain)),
@@ -55,6 +57,11 @@ def measured(directory: Path) -> str:
         if proxy := shutil.which("docker-proxy"):
             proxied = stack.enter_context(_proxied(proxy, plain))
             ways[PROXY] = lambda: socket.create_connection(("127.0.0.1", proxied))
+        if engine.answers():
+            command = json.dumps(["/bin/python", "-u", "-c", SERVER.format(host="0.0.0.0", port=7)])
+            tag = stack.enter_context(engine.image(Path(image.rootfs.path), "ENV PATH=/bin", f"CMD {command}"))
+            outer = stack.enter_context(engine.container(tag, 7))
+            ways[DOCKER] = lambda: socket.create_connection(("127.0.0.1", outer))
         # It waits until its server listens.
         _connected(ways[PUBLISHED])
         streams = interleaved({name: lambda connect=connect: _streamed(connect) for name, connect in ways.items()}, ROUNDS)
@@ -94,7 +101,7 @@ def _answered(sock: socket.socket) -> None:
 @contextmanager
 def _served() -> Iterator[int]:
     """The server as a process of the host: its port."""
-    with subprocess.Popen([PYTHON, "-c", SERVER.format(port=0)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([PYTHON, "-c", SERVER.format(host="127.0.0.1", port=0)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

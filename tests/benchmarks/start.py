@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_nsjail import Elf
 from pytest_nsjail.runtime import Runtime
+from tests.benchmarks import engine
 from tests.benchmarks.measure import back_to_back, interleaved, table
 
 ROUNDS = 200
@@ -66,20 +67,15 @@ def bubblewrap(root: Path, true: Path) -> tuple[list[str], str]:
 
 
 @contextmanager
-def docker(context: Path, true: Path) -> Iterator[list[str] | None]:
+def docker(root: Path, true: Path) -> Iterator[list[str] | None]:
     """The command that runs an image of the same one file, or None where no engine answers."""
-    tag = "pytest-nsjail-benchmark"
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
+    if not engine.answers():
         yield None
         return
-    context.mkdir()
-    shutil.copy(true, context / "true")
-    (context / "Dockerfile").write_text('FROM scratch\nCOPY true /true\nCMD ["/true"]\n')
-    subprocess.run(["docker", "build", "--quiet", "--tag", tag, context], check=True, capture_output=True)
-    try:
+    root.mkdir()
+    shutil.copy(true, root / "true")
+    with engine.image(root, 'CMD ["/true"]') as tag:
         yield ["docker", "run", "--rm", "--network", "none", tag]
-    finally:
-        subprocess.run(["docker", "rmi", "--force", tag], capture_output=True)
 
 
 def _run(argv: list[str]) -> None:
