@@ -63,8 +63,7 @@ class Switch:
         addresses += [rtnetlink.address(_OWN, member.addresses.v6, V6.prefixlen)] if self._v6 else []
         link = rtnetlink.cable(_OWN, "eth0", port, f"p{member.number}", address=member.hardware, elsewhere=True)
         self._change(member.place, [link, *self._up(_OWN), *addresses], self._namespace)
-        self._change(self._place, [rtnetlink.port_of(port, _BRIDGES + self._open), *self._up(port)])
-        self._settle(self._place, port)
+        self._change(self._place, [rtnetlink.port_of(port, _BRIDGES + self._open), *self._up(port)], settled=[port])
         self._settle(member.place, _OWN)
         self._at[member] = self._open
 
@@ -150,8 +149,7 @@ class Switch:
         port, inner, outer = _PORTS + member.number, _INNER + member.number, _OUTER + member.number
         names = f"i{member.number}", f"o{member.number}"
         if member not in self._cabled:
-            self._change(self._place, [rtnetlink.cable(inner, names[0], outer, names[1]), *self._up(inner), *self._up(outer)])
-            self._settle(self._place, inner, outer)
+            self._change(self._place, [rtnetlink.cable(inner, names[0], outer, names[1]), *self._up(inner), *self._up(outer)], settled=[inner, outer])
             self._cabled.add(member)
         if member not in self._emulated:
             # The new port first: the other way round the bridge would know nobody for a moment.
@@ -185,15 +183,22 @@ class Switch:
                 raise SetupError(f"packets through interface {indexes[number - 1]}", error)
             time.sleep(0.001)
 
-    def _change(self, place: Place, changes: Sequence[Change], namespace: int | None = None, advice: str = "", gone: bool = False) -> None:
+    def _change(
+        self, place: Place, changes: Sequence[Change], namespace: int | None = None, advice: str = "", *, gone: bool = False, settled: Sequence[int] = (),
+    ) -> None:
         """Make changes.
 
         :param gone: whether an interface may have gone, with its jail.
+        :param settled: interfaces, both of whose ends are up then, that packets have to pass by the end.
         """
+        changes, again = [*changes, *map(rtnetlink.carried, settled)], False
         for number, error in place.configure(rtnetlink.packet(changes), namespace):
-            if gone and error == errno.ENODEV:
-                continue
-            raise SetupError(changes[number - 1].what, error, advice)
+            if settled and error == errno.EAGAIN:
+                again = True
+            elif not (gone and error == errno.ENODEV):
+                raise SetupError(changes[number - 1].what, error, advice)
+        if again:
+            self._settle(place, *settled)
 
 
 def _has_ipv6(place: Place) -> bool:
