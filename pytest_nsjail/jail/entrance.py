@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.home import Home
+from pytest_nsjail.jail.last_words import tell_left
 from pytest_nsjail.jail.pause import Pause
 from pytest_nsjail.jail.payload import Failed
 from pytest_nsjail.jail.perform import Site
@@ -140,15 +141,13 @@ class Entrance:
         return f"/proc/self/fd/{self._proc}"
 
     def _clear(self, left: list[int]) -> None:
-        """Have somebody tell who is left, and kill them, who is in their pid namespace: the kernel translates the numbers of that one alone (unix(7))."""
+        """Have somebody tell who is left, and kill them, who is in their pid namespace."""
         syscall.setns(self._pids, syscall.CLONE_NEWPID)
         try:
             self._clearing = os.fork()
             if self._clearing == 0:
                 try:
-                    for process in processes.seen(left, self._tree):
-                        with contextlib.suppress(OSError):  # it has ended meanwhile, or nobody listens any more
-                            wire.send(self._sock, {"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
+                    tell_left(self._sock, processes.seen(left, self._tree))
                     # Not by the end of PID 1, which waits until pytest has reaped who came in, and pytest waits for this.
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(-1, signal.SIGKILL)

@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from pytest_nsjail.jail import processes
@@ -26,13 +26,18 @@ def tell(sock: socket.socket, body: dict[str, Any], fds: Sequence[int] = (), *, 
         os._exit(0)
 
 
-def clear(sock: socket.socket) -> None:
-    """Tell who is still there, and kill them."""
-    for process in processes.seen():
+def tell_left(sock: socket.socket, left: Iterable[processes.Seen]) -> None:
+    """Say who is still there; from within their pid namespace, for the kernel translates the numbers of the speaker's own alone (unix(7))."""
+    for process in left:
         try:
             tell(sock, {"event": "leftover", "pid": process.pid, "argv": process.argv}, pid=process.pid)
         except ProcessLookupError:
             continue
+
+
+def clear(sock: socket.socket) -> None:
+    """Tell who is still there, and kill them."""
+    tell_left(sock, processes.seen())
     try:
         os.kill(-1, signal.SIGKILL)
         while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_nsjail.errors import SetupError
+from pytest_nsjail.jail.entry import Doors
 from pytest_nsjail.jail.plan import World, base, repeatable
 from pytest_nsjail.jail.steps import Step, encode
 from pytest_nsjail.jail.traces import Fresh, Traces
@@ -59,8 +60,8 @@ class _Wish(NamedTuple):
 
 
 _BASE = _Wish((), False)
-# How many doors there are: of seven namespaces, and of a user namespace.
-_DOORS = 8
+# How many descriptors of namespaces come with an opened one.
+_DOORS = len(Doors._fields)
 
 
 class _Ordered(NamedTuple):
