@@ -98,8 +98,8 @@ class Launcher:
         self._spares: list[_Ordered] = []
         self._last: _Wish | None = None
         self._expected: _Wish | None = None
-        # The last order's, for the next is likely to be the same.
-        self._encoded: tuple[tuple[str, _Wish] | None, list[list[Any]]] = None, []
+        # What the zygote was told last, for the next order is likely to be the same.
+        self._told: tuple[str, _Wish, idmap.IdMap | None] | None = None
         self._idmap: idmap.IdMap | None = None
         self._owner = os.getpid()
         self._lock = threading.RLock()
@@ -184,10 +184,14 @@ class Launcher:
         ours.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
         with theirs:
             try:
-                key = network, wish
-                if key != self._encoded[0]:
-                    self._encoded = key, [encode(step) for step in (*base(self.world, network), *wish.steps)]
-                wire.send(self._sock, {"steps": self._encoded[1], "idmap": self._idmap, "opened": wish.opened}, [theirs.fileno()])
+                told = network, wish, self._idmap
+                if told == self._told:
+                    order: dict[str, Any] = {}
+                else:
+                    steps = [encode(step) for step in (*base(self.world, network), *wish.steps)]
+                    order = {"steps": steps, "idmap": self._idmap, "opened": wish.opened}
+                wire.send(self._sock, order, [theirs.fileno()])
+                self._told = told
             except BrokenPipeError:
                 # The zygote is gone: whoever listens on ours hears the end of file.
                 pass
@@ -203,7 +207,7 @@ class Launcher:
                 env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
                 pass_fds=[theirs.fileno()], start_new_session=True,
             )
-        self._sock = ours
+        self._sock, self._told = ours, None
         try:
             wire.send(ours, {"privileged": self.world.privileged, "session": self._session})
             if not self.world.privileged:

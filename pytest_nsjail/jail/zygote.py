@@ -97,6 +97,7 @@ class _Zygote:
         self._sock = sock
         self._home = Home()
         self._entrances: list[Entrance] = []
+        self._order: tuple[list[Step], IdMap | None, bool] = [], None, False
         self._poll = select.poll()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -135,9 +136,12 @@ class _Zygote:
         if asked is None:
             os._exit(0)
         theirs = socket.socket(fileno=asked.fds[0])
-        steps = [decode(step) for step in asked.body["steps"]]
-        idmap = IdMap.decode(asked.body["idmap"]) if asked.body["idmap"] else None
-        if asked.body["opened"] and idmap:
+        if asked.body:
+            idmap = IdMap.decode(asked.body["idmap"]) if asked.body["idmap"] else None
+            self._order = [decode(step) for step in asked.body["steps"]], idmap, asked.body["opened"]
+        # Else as before.
+        steps, idmap, opened = self._order
+        if opened and idmap:
             self._open(Entrance(theirs, self._home), steps, idmap)
         else:
             with theirs:
