@@ -11,6 +11,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_nsjail.fileview import Stat
 from pytest_nsjail.image.host import HostView
@@ -44,8 +45,12 @@ class Digests:
 
     def __init__(self, path: str | None = None) -> None:
         self._path = path
-        self._known = _read(path) if path else {}
         self._learnt: dict[str, str] = {}
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        # Not before a file is asked for: it may be megabytes, which every fork of pytest's would have.
+        return _read(self._path) if self._path else {}
 
     def of(self, content: Content | bytes) -> Digest:
         """The digest of literal bytes, or of a file of a view.

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail.entry import Doors
+from pytest_nsjail.jail.keeper import Keeper
 from pytest_nsjail.jail.plan import World, base, repeatable
 from pytest_nsjail.jail.steps import Step, encode
 from pytest_nsjail.jail.traces import Fresh, Traces
 from pytest_nsjail.kernel import capability, idmap, procfs, wire
 from pytest_nsjail.kernel.advice import explained
-
-# Appended: what lies beside this package must not stand in for the standard library, least of all for root.
-_BOOTSTRAP = "import sys; sys.path.append(sys.argv[2]); from pytest_nsjail.jail.zygote import main; main(int(sys.argv[1]))"
-
 
 class Prepared(NamedTuple):
     """An init that waits for its jail's first program.
@@ -60,6 +53,8 @@ class _Wish(NamedTuple):
 
 
 _BASE = _Wish((), False)
+# How many of a kind are prepared ahead of need. A test begins as soon as the one before it has ended, and that may be sooner than a jail is made.
+_AHEAD = {False: 1, True: 2}
 # How many descriptors of namespaces come with an opened one.
 _DOORS = len(Doors._fields)
 
@@ -82,19 +77,20 @@ class Launcher:
 
     :param stage: an empty directory, on which every jail mounts its own tmpfs, unseen by the host.
     :param session: by what name the keeper knows the control groups that it is to remove.
+    :param keeper: the first one's, where it was started already; owned from now on.
     :ivar world: what the jails start from.
     :ivar ids: the ids that a jail can have.
     """
 
-    def __init__(self, stage: str, session: str) -> None:
+    def __init__(self, stage: str, session: str, keeper: Keeper | None = None) -> None:
         privileged = capability.has(capability.SYS_ADMIN)
         protected = procfs.writable_by_root() if privileged else ()
         self.world = World(stage, privileged, privileged and idmap.in_initial_namespace(), capability.effective(), protected)
         self.ids = idmap.IdMap(idmap.own("uid"), idmap.own("gid"), idmap.may_set_groups()) if privileged else idmap.rootless()
         self._session = session
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._keeper = keeper
+        # The keeper's, once it has a zygote.
         self._sock: socket.socket | None = None
-        self._said = -1
         self._spares: list[_Ordered] = []
         self._last: _Wish | None = None
         self._expected: _Wish | None = None
@@ -144,7 +140,9 @@ class Launcher:
             for spare in [spare for spare in self._spares if spare.wish not in wanted]:
                 self._spares.remove(spare)
                 spare.sock.close()
-            self._spares += [self._order("none", wish) for wish in wanted if not any(spare.wish == wish for spare in self._spares)]
+            for wish in wanted:
+                there = sum(spare.wish == wish for spare in self._spares)
+                self._spares += [self._order("none", wish) for _ in range(_AHEAD[wish.opened] - there)]
 
     def disown(self) -> None:
         """In a forked child: leave the spares to the parent. What the child orders itself is its own."""
@@ -167,7 +165,7 @@ class Launcher:
             # What a spare said before it died with the zygote is still to be read, and no longer so.
             self.close()
         if self._sock is None:
-            self._start()
+            self._sock = self._start()
         # The one that has done it all before the one that has not.
         for wanted in ((wish,) if wish.opened else (wish, _BASE)) if network == "none" else ():
             for spare in [spare for spare in self._spares if spare.wish == wanted]:
@@ -197,43 +195,15 @@ class Launcher:
                 pass
         return _Ordered(ours, wish)
 
-    def _start(self) -> None:
-        ours, theirs = wire.pair()
-        self._said = os.memfd_create("nsjail-stderr", os.MFD_CLOEXEC)
-        package = str(Path(__file__).resolve().parents[2])
-        with theirs:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP, str(theirs.fileno()), package],
-                env={}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
-                pass_fds=[theirs.fileno()], start_new_session=True,
-            )
-        self._sock, self._told = ours, None
+    def _start(self) -> socket.socket:
+        self._keeper = self._keeper or Keeper()
+        self._told = None
         try:
-            wire.send(ours, {"privileged": self.world.privileged, "session": self._session})
-            if not self.world.privileged:
-                self._receive()
-                try:
-                    idmap.write(self._keeper.pid, self.ids)
-                except OSError as error:
-                    raise explained(SetupError(f"map the ids of the user namespace: {error.strerror}", error.errno)) from error
-                wire.send(ours, {"event": "mapped"})
-            self._receive()
+            self._keeper.have_zygote(self.ids, privileged=self.world.privileged, session=self._session)
         except BaseException:
             self.close()
             raise
-
-    def _receive(self) -> None:
-        """The keeper's next word.
-
-        :raises SetupError: where it is that a step failed, or where it is dead.
-        """
-        assert self._sock is not None
-        said = wire.receive(self._sock)
-        if said is None:
-            last = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
-            raise SetupError(f"the zygote is gone{': ' + last if last else ''}", errno.EPIPE)
-        if said.body["event"] == "failed":
-            raise explained(SetupError(said.body["step"], said.body["errno"]))
+        return self._keeper.sock
 
     def close(self) -> None:
         """End the zygote, and with it every jail; wait until the keeper has cleaned up.
@@ -241,19 +211,15 @@ class Launcher:
         A forked child of pytest's that calls this gives back its own descriptors, and ends nothing.
         """
         with self._lock:
-            mine = self._owner == os.getpid()
-            for sock in (self._sock, *(spare.sock for spare in self._spares)):
-                if sock is not None:
-                    if mine:
-                        # Closing is not enough while a forked child holds a copy.
-                        sock.shutdown(socket.SHUT_RDWR)
-                    sock.close()
-            if self._keeper is not None and mine:
-                self._keeper.wait()
-            if self._said >= 0:
-                os.close(self._said)
-            self._sock, self._keeper, self._said = None, None, -1
+            for spare in self._spares:
+                if self._owner == os.getpid():
+                    # Closing is not enough while a forked child holds a copy.
+                    spare.sock.shutdown(socket.SHUT_RDWR)
+                spare.sock.close()
             self._spares.clear()
+            if self._keeper is not None:
+                self._keeper.close()
+            self._sock = self._keeper = None
 
 
 def _hung_up(sock: socket.socket) -> bool:

@@ -206,6 +206,10 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
     if not sys.platform.startswith("linux"):
         what = f"jails are made of Linux namespaces, and this is {sys.platform}"
         return partial(options.unavailable, config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
+    from pytest_nsjail.jail.keeper import Keeper
+
+    # It starts while the rest is imported.
+    keeper = Keeper()
     from pytest_nsjail.runtime import Runtime
 
     def finished(spec: JailSpec, result: Result) -> None:
@@ -214,12 +218,11 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
 
     try:
         echo = options.echo(config)
-        runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished, echo=echo)
-    except Unsupported as error:
-        return partial(options.unavailable, config, error)
+        runtime = Runtime(options.store(config), adjust=lambda spec: _adjusted(config, spec), finished=finished, echo=echo, keeper=keeper)
     except NsjailError as error:
+        keeper.close()
         # A store that cannot be used is a mistake to mend, and no reason to skip.
-        return partial(options.fail, error)
+        return partial(options.unavailable, config, error) if isinstance(error, Unsupported) else partial(options.fail, error)
     try:
         runtime.check()
     except (SetupError, Unsupported) as error:

@@ -17,6 +17,7 @@ from pytest_nsjail.fileview import FileView
 from pytest_nsjail.image.store import Store
 from pytest_nsjail.jail.bounds import bound
 from pytest_nsjail.jail.handle import Handle
+from pytest_nsjail.jail.keeper import Keeper
 from pytest_nsjail.jail.launcher import Launcher
 from pytest_nsjail.jail.plan import Source, plan
 from pytest_nsjail.kernel import idmap
@@ -59,18 +60,19 @@ class Runtime:
     :param adjust: may change every declaration before it is looked at.
     :param finished: sees every result.
     :param echo: two descriptors on which what programs write to their standard output and error is repeated as it comes, or None.
+    :param keeper: one that was started ahead; owned from now on.
     """
 
     def __init__(
         self, store: str, *, adjust: Adjust = lambda spec: spec, finished: Finished = lambda spec, result: None,
-        echo: tuple[int, int] | None = None,
+        echo: tuple[int, int] | None = None, keeper: Keeper | None = None,
     ) -> None:
         self._store = Store(store)
         stage = f"{self._store.directory}/stage"
         os.makedirs(stage, mode=0o700, exist_ok=True)
         # Not the pid alone: pytests in different pid namespaces may share their control groups.
         self._session = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._launcher = Launcher(stage, self._session)
+        self._launcher = Launcher(stage, self._session, keeper)
         self._publisher = Publisher()
         self._hierarchy = own_hierarchy()
         self._initial = idmap.in_initial_namespace()
