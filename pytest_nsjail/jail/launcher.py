@@ -17,6 +17,7 @@ from pytest_nsjail.jail.traces import Fresh, Traces
 from pytest_nsjail.kernel import capability, idmap, procfs, wire
 from pytest_nsjail.kernel.advice import explained
 
+
 class Prepared(NamedTuple):
     """An init that waits for its jail's first program.
 
@@ -131,6 +132,15 @@ class Launcher:
             raise SetupError(f"the jail's init failed: {ready.body['error']}")
         raise explained(SetupError(ready.body["step"], ready.body["errno"]))
 
+    def begin(self) -> None:
+        """Have the zygote made, and wait until it serves; it is where the first jail is asked for, otherwise.
+
+        :raises SetupError: where it cannot be.
+        """
+        with self._lock:
+            if self._sock is None:
+                self._sock = self._start()
+
     def ahead(self) -> None:
         """Have spares prepared before anybody asks."""
         with self._lock:
@@ -164,8 +174,7 @@ class Launcher:
         if self._sock is not None and _hung_up(self._sock):
             # What a spare said before it died with the zygote is still to be read, and no longer so.
             self.close()
-        if self._sock is None:
-            self._sock = self._start()
+        self.begin()
         # The one that has done it all before the one that has not.
         for wanted in ((wish,) if wish.opened else (wish, _BASE)) if network == "none" else ():
             for spare in [spare for spare in self._spares if spare.wish == wanted]:

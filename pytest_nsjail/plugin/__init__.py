@@ -17,6 +17,7 @@ from pytest_nsjail.plugin import adaptors, brief, hookspec, isolated, options, s
 from pytest_nsjail.plugin.record import Record
 
 if TYPE_CHECKING:
+    from pytest_nsjail.jail.keeper import Keeper
     from pytest_nsjail.network.network import Network
     from pytest_nsjail.plugin.split import Session
     from pytest_nsjail.runtime import Runtime
@@ -31,6 +32,7 @@ _RECORD = pytest.StashKey[Record]()
 _ITEM = pytest.StashKey[pytest.Item]()
 _RUNTIME = pytest.StashKey["Runtime | Callable[[], NoReturn]"]()
 _SESSION = pytest.StashKey["Session"]()
+_KEEPER = pytest.StashKey["Keeper"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,7 +90,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     # What is made once for all isolated tests is not on the time of the first: its limit may be a short one.
     if not session.config.option.collectonly and isolated.any_of(session.items):
         with suppress(pytest.fail.Exception, pytest.skip.Exception):
-            _runtime(session.config)
+            _prepare(session.config)
     return (yield)
 
 
@@ -199,6 +201,15 @@ def _runtime(config: pytest.Config) -> Runtime:
     return runtime
 
 
+def _prepare(config: pytest.Config) -> None:
+    """Make what isolated tests will want."""
+    if sys.platform.startswith("linux"):
+        config.stash[_KEEPER] = _keeper()
+        # While it starts.
+        from pytest_nsjail.plugin import split  # noqa: F401
+    _runtime(config)
+
+
 def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
     """What makes jails, or what ends a test that wants it."""
     from pytest_nsjail.errors import NsjailError, SetupError, Unsupported
@@ -206,10 +217,7 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
     if not sys.platform.startswith("linux"):
         what = f"jails are made of Linux namespaces, and this is {sys.platform}"
         return partial(options.unavailable, config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
-    from pytest_nsjail.jail.keeper import Keeper
-
-    # It starts while the rest is imported.
-    keeper = Keeper()
+    keeper = config.stash.get(_KEEPER, None) or _keeper()
     from pytest_nsjail.runtime import Runtime
 
     def finished(spec: JailSpec, result: Result) -> None:
@@ -224,8 +232,8 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
         # A store that cannot be used is a mistake to mend, and no reason to skip.
         return partial(options.unavailable, config, error) if isinstance(error, Unsupported) else partial(options.fail, error)
     try:
-        runtime.check()
-    except (SetupError, Unsupported) as error:
+        runtime.begin()
+    except SetupError as error:
         runtime.close()
         return partial(options.unavailable, config, error)
     except BaseException:
@@ -234,9 +242,23 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
     return runtime
 
 
+def _keeper() -> Keeper:
+    """The first of the processes that make jails."""
+    from pytest_nsjail.jail.keeper import Keeper
+
+    return Keeper()
+
+
 @pytest.fixture(scope="session")
 def _nsjail(request: pytest.FixtureRequest) -> Runtime:
-    return _runtime(request.config)
+    from pytest_nsjail.errors import SetupError, Unsupported
+
+    runtime = _runtime(request.config)
+    try:
+        runtime.check()
+    except (SetupError, Unsupported) as error:
+        options.unavailable(request.config, error)
+    return runtime
 
 
 @pytest.fixture(scope="session")

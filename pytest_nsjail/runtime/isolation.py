@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_nsjail.errors import Unsupported
 from pytest_nsjail.image.host import HostView
@@ -14,11 +14,13 @@ from pytest_nsjail.jail.plan import Surroundings, World, homes, isolated
 from pytest_nsjail.jail.steps import Step
 from pytest_nsjail.kernel import idmap
 from pytest_nsjail.runtime import interpreter
-from pytest_nsjail.runtime.image import Image
-from pytest_nsjail.runtime.settle import identify
+from pytest_nsjail.runtime.identity import identify
 from pytest_nsjail.runtime.surroundings import surroundings
 from pytest_nsjail.spec.isolated import IsolatedSpec
 from pytest_nsjail.spec.jail import ImageSpec
+
+if TYPE_CHECKING:
+    from pytest_nsjail.runtime.image import Image
 
 
 class Isolation(NamedTuple):

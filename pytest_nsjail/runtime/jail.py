@@ -23,11 +23,11 @@ from pytest_nsjail.network.network import Network
 from pytest_nsjail.network.observed import Attempt, attempts
 from pytest_nsjail.network.publisher import Publication
 from pytest_nsjail.runtime.execution import Execution
+from pytest_nsjail.runtime.identity import identify
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.order import GRACE, command
 from pytest_nsjail.runtime.ready import wait
 from pytest_nsjail.runtime.result import Result
-from pytest_nsjail.runtime.settle import identify
 from pytest_nsjail.runtime.verdict import Verdict
 from pytest_nsjail.runtime.watch import Subject
 from pytest_nsjail.spec import ready

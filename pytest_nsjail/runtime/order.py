@@ -8,7 +8,8 @@ from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.kernel.procfs import FIRST
 from pytest_nsjail.network.observed import NOTIFY
-from pytest_nsjail.runtime.settle import Identity, programs
+from pytest_nsjail.runtime.identity import Identity
+from pytest_nsjail.runtime.settle import programs
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.ready import notified
 

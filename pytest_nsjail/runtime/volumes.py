@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pytest_nsjail.jail.plan import Source
 from pytest_nsjail.kernel import idmap
 from pytest_nsjail.kernel.idmap import IdMap
-from pytest_nsjail.runtime.settle import Identity
+from pytest_nsjail.runtime.identity import Identity
 from pytest_nsjail.spec.jail import JailSpec
 from pytest_nsjail.spec.mount import Bind
 
