@@ -160,6 +160,6 @@ def has_ended(pid: int) -> bool:
     return bool(os.waitpid(pid, os.WNOHANG)[0])
 
 
-def status(pid: int) -> int:
+def reap(pid: int) -> int:
     """Wait for a child's end: its wait status."""
     return os.waitpid(pid, 0)[1]

@@ -84,6 +84,10 @@ class Keeper:
         if said.body["event"] == "failed":
             raise explained(SetupError(said.body["step"], said.body["errno"]))
 
+    def disown(self) -> None:
+        """In a forked child: leave it to the parent."""
+        self._owner = 0
+
     def close(self) -> None:
         """End the zygote, and with it every jail; wait until all is cleaned up.
 

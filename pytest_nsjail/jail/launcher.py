@@ -159,7 +159,16 @@ class Launcher:
         for spare in self._spares:
             spare.sock.close()
         self._spares.clear()
-        self._expected = None
+        self._expected = self._told = None
+        # In a pid namespace of its own it may have the parent's pid.
+        self._owner = 0
+        if self._keeper is not None:
+            self._keeper.disown()
+
+    @property
+    def _mine(self) -> bool:
+        """Whether this process is the one that this was made in."""
+        return self._owner == os.getpid()
 
     def _await(self, network: str, wish: _Wish) -> tuple[_Ordered, wire.Received | None]:
         ordered = self._take(network, wish)
@@ -196,9 +205,10 @@ class Launcher:
                     order: dict[str, Any] = {}
                 else:
                     steps = [encode(step) for step in (*base(self.world, network), *wish.steps)]
-                    order = {"steps": steps, "idmap": self._idmap, "opened": wish.opened}
+                    # What a fork of this process asks for is not what this one has asked for last.
+                    order = {"steps": steps, "idmap": self._idmap, "opened": wish.opened, "kept": self._mine}
                 wire.send(self._sock, order, [theirs.fileno()])
-                self._told = told
+                self._told = told if self._mine else None
             except BrokenPipeError:
                 # The zygote is gone: whoever listens on ours hears the end of file.
                 pass
@@ -221,7 +231,7 @@ class Launcher:
         """
         with self._lock:
             for spare in self._spares:
-                if self._owner == os.getpid():
+                if self._mine:
                     # Closing is not enough while a forked child holds a copy.
                     spare.sock.shutdown(socket.SHUT_RDWR)
                 spare.sock.close()

@@ -136,11 +136,13 @@ class _Zygote:
         if asked is None:
             os._exit(0)
         theirs = socket.socket(fileno=asked.fds[0])
-        if asked.body:
-            idmap = IdMap.decode(asked.body["idmap"]) if asked.body["idmap"] else None
-            self._order = [decode(step) for step in asked.body["steps"]], idmap, asked.body["opened"]
-        # Else as before.
+        # What is not told is as before.
         steps, idmap, opened = self._order
+        if asked.body:
+            steps, opened = [decode(step) for step in asked.body["steps"]], asked.body["opened"]
+            idmap = IdMap.decode(asked.body["idmap"]) if asked.body["idmap"] else None
+            if asked.body["kept"]:
+                self._order = steps, idmap, opened
         if opened and idmap:
             self._open(Entrance(theirs, self._home), steps, idmap)
         else:

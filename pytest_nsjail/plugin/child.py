@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -20,7 +21,6 @@ from pytest_nsjail.kernel import wire
 from pytest_nsjail.plugin import carrier, pools, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.coded import coded
-from pytest_nsjail.plugin.output import Output
 from pytest_nsjail.plugin.report import packed
 
 if sys.version_info < (3, 11):
@@ -31,10 +31,10 @@ class Child:
     """One item, in its own process.
 
     :param hooks: those of which others see the calls in the parent, and not here.
-    :param output: where it goes.
+    :param apart: whether what it writes is no concern of its parent's: else the two go in step.
     """
 
-    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone], output: Output) -> None:
+    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone], *, apart: bool) -> None:
         # Nothing that is here already will ever be garbage in this process: let the collector not touch, and so copy, the pages it is on.
         gc.freeze()
         self.item, self._channel, self._adaptors = item, channel, adaptors
@@ -61,8 +61,11 @@ class Child:
         pools.begin_anew()
         self._screen = private.screen(config)
         self._stop = [item.session.shouldstop, item.session.shouldfail]
-        self._in_step = not output.apart
-        output.child(self._catch_up)
+        self._in_step = not apart
+        if apart:
+            private.before_uncaptured(config, self._catch_up)
+        # How long it has waited since its set-up began, in seconds.
+        self._waited = 0.0
         for adaptor in adaptors:
             adaptor.child_begins(item)
 
@@ -74,6 +77,24 @@ class Child:
         finally:
             self._calling = False
 
+    def until_its_turn(self) -> None:
+        """Tell the parent that this is where the test begins, and wait for it."""
+        began = time.perf_counter()
+        try:
+            wire.send(self._channel, {"kind": "ready"})
+            said = wire.receive(self._channel)
+        except BaseException:
+            # As by Ctrl-C: it is no concern of who has not begun.
+            _exit(0)
+        if said is None:
+            _exit(0)
+        item = self.item
+        item.session.testsfailed = said.body["failed"]
+        item.session.shouldstop, item.session.shouldfail = self._stop = said.body["stop"]
+        private.set_screen(item.config, said.body["screen"])
+        self._screen = private.screen(item.config)
+        self._waited = time.perf_counter() - began
+
     def make_report(self, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Tell each phase's report; where the two go in step, wait until the parent is at the next."""
         if os.getpid() != self._pid:
@@ -81,6 +102,9 @@ class Child:
             _exit(1)
         # Subtests are of the call's phase, whichever they are in.
         ours = call.when != "call" or (not self._calling and self._at == "call")
+        if call.when == "setup":
+            call.start += self._waited
+            call.duration -= self._waited
         report = yield
         if not ours:
             return report

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import _pytest
@@ -18,6 +19,15 @@ _ASK = signal.SIGRTMAX - 1
 _PATIENCE = 1.0
 _STEP = 0.01
 _NOT_SHOWN = tuple(f'File "{Path(file or "").parent}{os.sep}' for file in (_pytest.__file__, pluggy.__file__, pytest.__file__, __file__))
+
+
+def be_ready(files: Sequence[int]) -> None:
+    """In the child: be ready to be asked.
+
+    :param files: the clock's.
+    """
+    for file in files:
+        faulthandler.register(_ASK, file=file, all_threads=True, chain=False)
 
 
 class Clock:
@@ -44,10 +54,10 @@ class Clock:
         """Seconds until the end; None: there is none."""
         return None if self._stopped else max(0.0, self._end - time.monotonic())
 
-    def child(self) -> None:
-        """In the child: be ready to be asked."""
-        if self.seconds is not None:
-            faulthandler.register(_ASK, file=self._file, all_threads=True, chain=False)
+    @property
+    def files(self) -> list[int]:
+        """What the child needs to be ready."""
+        return [] if self._file < 0 else [self._file]
 
     def ask(self, kill: object) -> str:
         """In the parent: the stack of every thread of the child, the innermost frame first; what calls the test is left out.

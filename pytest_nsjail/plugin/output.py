@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import pytest
 
@@ -25,15 +24,6 @@ class Output:
         self.apart = bool(self._streams)
         self._shared = [os.dup(stream.file) for stream in self._streams]
         self._own = [os.memfd_create("nsjail-output", os.MFD_CLOEXEC) for _ in self._streams]
-
-    def child(self, before: Callable[[], None]) -> None:
-        """In the child.
-
-        :param before: called whenever something is about to be written to the terminal itself.
-        """
-        self.close()
-        if self.apart:
-            private.before_uncaptured(self._config, before)
 
     def step_aside(self) -> None:
         """In the parent: leave the files to the child."""

@@ -231,6 +231,47 @@ class Elsewhere:
         self._away = []
 
 
+# Of all that calls or is called from the protocol of an item.
+_PROTOCOL = (
+    "pytest_runtest_protocol", "pytest_runtest_logstart", "pytest_runtest_setup", "pytest_runtest_call", "pytest_runtest_teardown", "pytest_runtest_makereport",
+    "pytest_runtest_logreport", "pytest_runtest_logfinish", "pytest_fixture_setup", "pytest_fixture_post_finalizer", "pytest_warning_recorded",
+    "pytest_exception_interact",
+)
+
+
+def is_ordinary(config: pytest.Config) -> bool:
+    """Whether nobody but pytest itself has a part in the protocol of an item, and nothing of it is to be seen as it happens."""
+    option, live = config.option, config.pluginmanager.get_plugin("logging-plugin")
+    told = (option.setupshow, option.setuponly, option.setupplan, option.usepdb, option.trace, getattr(option, "lsof", False), hasattr(config, "workerinput"))
+    if any(told) or float(config.getini("faulthandler_timeout") or 0) or (live is not None and live._log_cli_enabled()):
+        return False
+    capture = getattr(config.pluginmanager.get_plugin("capturemanager"), "_global_capturing", None)
+    if any(type(getattr(capture, name, None)) is not _pytest.capture.FDCapture for name in ("out", "err")):
+        return False
+    callers: Any = [getattr(config.hook, name) for name in _PROTOCOL]
+    return all(one.function.__module__.startswith(("_pytest.", "pytest_nsjail.")) for caller in callers for one in caller._hookimpls)
+
+
+def is_set_up(item: pytest.Item) -> bool:
+    """Whether everything above an item is set up, so that nothing is left to do but for the item alone."""
+    state: Any = item.session._setupstate
+    if list(state.stack) != item.listchain()[:-1]:
+        return False
+    # A fixture that is parametrized above the function may have to be set up anew, by another value.
+    told = getattr(getattr(item, "callspec", None), "_arg2scope", {})
+    if any(scope.value != "function" for scope in told.values()):
+        return False
+    definitions = [_definition(item, name) for name in higher(item)]
+    return all(one is not None and one.cached_result is not None and one.cached_result[2] is None for one in definitions)
+
+
+def without_terminal(config: pytest.Config) -> None:
+    """From now on the terminal is not told that an item begins: it has been."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    caller: Any = config.hook.pytest_runtest_logstart
+    caller._hookimpls = [one for one in caller._hookimpls if one.plugin is not reporter]
+
+
 def base_temp(config: pytest.Config) -> str:
     """The directory that all ``tmp_path`` are in; empty: there is none."""
     factory = getattr(config, "_tmp_path_factory", None)

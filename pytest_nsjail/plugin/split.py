@@ -6,11 +6,9 @@ forks, and the child returns into the protocol that its parent had begun. ``item
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
-import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +16,15 @@ import pytest
 from pytest_nsjail.errors import NsjailError
 from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
-from pytest_nsjail.plugin.clock import Clock
+from pytest_nsjail.plugin.clock import Clock, be_ready
+from pytest_nsjail.plugin.forked import Forked, forking
 from pytest_nsjail.plugin.output import Output
 from pytest_nsjail.plugin.parent import Parent
+from pytest_nsjail.plugin.successor import Successor
 
 if TYPE_CHECKING:
     from pytest_nsjail.plugin.isolated import World
-    from pytest_nsjail.runtime import Runtime
+    from pytest_nsjail.runtime.cell import Cell
     from pytest_nsjail.spec.isolated import IsolatedSpec
 
 _OURS = frozenset(f"pytest_nsjail.plugin.{name}" for name in ("split", "child", "private"))
@@ -58,36 +58,68 @@ class Split:
         self.parent = None
         session.elsewhere.look()
         private.set_up_higher(item)
-        runtime = session.runtime()
-        cell = session.cell(runtime, self._spec())
-        clock = Clock(self._world.spec.timeout)
-        output = Output(item.config)
-        try:
-            for adaptor in session.adaptors:
-                adaptor.parent_before(item)
-            for stream in (sys.stdout, sys.stderr, private.writer(item.config)):
-                if stream is not None:
-                    stream.flush()
-            with _no_word_of_threads():
-                forked = cell.fork()
-        except NsjailError as error:
-            for one in (clock, output, cell):
-                one.close()
-            options.unavailable(item.config, error)
-        except BaseException:
-            for one in (clock, output, cell):
-                one.close()
-            raise
-        if forked:
-            self.undo()
-            clock.child()
-            self.child = Child(item, cell.channel, session.adaptors, session.hooks, output)
-            self._own["setup"]()
+        if session.arrived is not None:
+            self._be_child(session.arrived, apart=True).until_its_turn()
+        elif not self._part():
+            assert self.parent is not None
+            self.parent.phase("setup")
             return
+        self._own["setup"]()
+
+    def _part(self) -> bool:
+        """Be two processes from here on.
+
+        :return: True in the child.
+        """
+        __tracebackhide__ = True
+        session = self._session
+        forked, session.forked = session.forked, None
+        output = Output(self.item.config)
+        try:
+            if forked is not None and not forked.cell.has_come():
+                forked.close()
+                forked = None
+            if forked is None:
+                forked = Forked(session.cell(self._spec()), Clock(self._world.spec.timeout))
+                if self._fork(forked):
+                    be_ready(forked.clock.files)
+                    output.close()
+                    self._be_child(forked.cell.channel, apart=output.apart)
+                    return True
+        except BaseException:
+            output.close()
+            raise
         output.step_aside()
         session.elsewhere.leave_out()
-        self.parent = Parent(item, cell, clock, output, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
-        self.parent.phase("setup")
+        self.parent = Parent(self.item, *forked, output, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
+        return False
+
+    def _fork(self, forked: Forked) -> bool:
+        """Have a child of this process's.
+
+        :return: True in the child.
+        """
+        __tracebackhide__ = True
+        session = self._session
+        try:
+            for adaptor in session.adaptors:
+                adaptor.parent_before(self.item)
+            with forking(self.item.config):
+                child = forked.cell.fork()
+        except NsjailError as error:
+            forked.close()
+            options.unavailable(self.item.config, error)
+        except BaseException:
+            forked.close()
+            raise
+        if child:
+            session.successor.disown()
+        return child
+
+    def _be_child(self, channel: socket, *, apart: bool) -> Child:
+        self.undo()
+        self.child = Child(self.item, channel, self._session.adaptors, self._session.hooks, apart=apart)
+        return self.child
 
     def _runtest(self) -> None:
         __tracebackhide__ = True
@@ -99,7 +131,10 @@ class Split:
         if self.child:
             self._own["teardown"]()
         elif self.parent:
-            self.parent.phase("teardown")
+            try:
+                self.parent.phase("teardown")
+            finally:
+                self._session.successor.rest(self.item)
 
     def _spec(self) -> IsolatedSpec:
         """The declaration, with the image that its fixture has."""
@@ -115,21 +150,12 @@ class Split:
         return dataclasses.replace(spec, image=getattr(image, "spec", image))
 
 
-@contextlib.contextmanager
-def _no_word_of_threads() -> Iterator[None]:
-    """Python warns of a fork with threads, since 3.12: they are pytest's or its plugins', and the child does without them."""
-    if sys.version_info < (3, 12):
-        yield
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
-
-
 class Session:
     """What all isolated items of a session share; its hooks are in pytest's from the first of them on.
 
     :param runtime: gives what makes jails, or ends the test.
+    :ivar forked: the process that was forked ahead for the present item.
+    :ivar arrived: in such a process, its socket to its parent.
     """
 
     def __init__(self, config: pytest.Config, runtime: Any) -> None:
@@ -138,6 +164,9 @@ class Session:
         self.strict = config.getini("nsjail_leftovers") == "fail"
         self.hooks: list[private.Alone] = []
         self.elsewhere = private.Elsewhere(config)
+        self.successor = Successor(self, config)
+        self.forked: Forked | None = None
+        self.arrived: socket | None = None
         self._split: Split | None = None
         self._writable = [path for path in [private.base_temp(config)] if path]
 
@@ -155,6 +184,10 @@ class Session:
 
     def end(self) -> None:
         """It ends."""
+        if self.forked:
+            # It was not wanted, for its parent has not come to the item's set-up.
+            self.forked.close()
+            self.forked = None
         if self._split:
             if self._split.parent:
                 self._split.parent.give_up()
@@ -167,12 +200,32 @@ class Session:
         """Whether this process is a test's own."""
         return self._split is not None and self._split.child is not None
 
-    def cell(self, runtime: Runtime, spec: IsolatedSpec) -> Any:
-        """A jail for the next test."""
+    def ask_cell(self, spec: IsolatedSpec) -> Cell:
+        """A jail for a test.
+
+        :raises NsjailError: where there can be none.
+        """
+        cell: Cell = self.runtime().cell(spec, project=str(self._config.rootpath), writable=self._writable)
+        return cell
+
+    def cell(self, spec: IsolatedSpec) -> Cell:
+        """The same for the test that runs; where there can be none, this is its end."""
         try:
-            return runtime.cell(spec, project=str(self._config.rootpath), writable=self._writable)
+            return self.ask_cell(spec)
         except NsjailError as error:
             options.unavailable(self._config, error)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+        # Around all others: nothing of this item has begun.
+        if self.arrived is None:
+            self.forked = self.successor.begin(item, nextitem)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        self.successor.close()
+        return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -181,6 +234,8 @@ class Session:
             return (yield)
         if split.parent:
             return (yield from split.parent.make_report(call))
+        if self.arrived is not None and not split.child:
+            self.successor.leave()
         if call.excinfo is not None:
             # Whatever way it is shown, it is shown as if nothing of this had been between.
             call.excinfo = brief.without(call.excinfo, _OURS)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from socket import SOL_SOCKET
+from typing import Any, NamedTuple
 
 from pytest_nsjail.errors import SetupError
 from pytest_nsjail.image.changes import Changes, NotWritten
 from pytest_nsjail.image.host import HostView
+from pytest_nsjail.jail.arrival import Arrival
 from pytest_nsjail.jail.bounds import Bounds
-from pytest_nsjail.jail.entry import Doors, User, fork, has_ended, join, status
+from pytest_nsjail.jail.entry import Doors, User, has_ended, reap
 from pytest_nsjail.jail.handle import Process
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.plan import World
 from pytest_nsjail.jail.status import Exited, OutOfMemory, Signaled, Status
 from pytest_nsjail.kernel import wire
+from pytest_nsjail.runtime.template import Template
 from pytest_nsjail.spec.limits import Limits
 
 
@@ -68,21 +70,25 @@ class Cell:
     :param user: uid, gid and groups that the child takes; None: it stays who it is.
     :param env: variables that the child gets.
     :param project: the directory that it may write to, and whose changes are gone.
-    :param forked: called in the child, before anything else can be.
+    :param disown: called in the child, before anything else can be.
     :param ahead: has the next cell prepared while this one is used.
+    :ivar arrival: what becomes of the child.
     :ivar channel: this side's end of a socket between the two, for :mod:`pytest_nsjail.kernel.wire`; after :meth:`fork` each side has its own.
-    :ivar pid: the child, as this process numbers it; 0 before :meth:`fork` and in the child.
+    :ivar pid: the child, as this process numbers it; 0 before there is one, and in the child.
     """
 
     def __init__(
         self, prepared: Prepared, *, world: World, user: User | None, env: Mapping[str, str], bounds: Bounds,
-        limits: Limits, project: str, forked: Callable[[], None], ahead: Callable[[], None],
+        limits: Limits, project: str, disown: Callable[[], None], ahead: Callable[[], None],
     ) -> None:
         self._init = prepared.sock
         self._doors: Doors | None = Doors(*prepared.doors)
         self._traces = prepared.traces
-        self._world, self._user, self._env, self._bounds, self._limits, self._project = world, user, env, bounds, limits, project
-        self._forked, self._ahead = forked, ahead
+        capabilities = None if world.privileged else world.capabilities
+        self.arrival = Arrival(world.privileged and world.initial, capabilities, user, bounds.rlimits, dict(env), project, disown)
+        self._bounds, self._limits, self._ahead = bounds, limits, ahead
+        # Whose child it is; None: this process's.
+        self._template: Template | None = None
         self.channel, self._theirs = wire.pair()
         self.pid = 0
         # Whether there is a child that was not reaped yet.
@@ -100,7 +106,7 @@ class Cell:
         here = os.getcwd()
         groups = self._bounds.group.doors() if self._bounds.group else []
         try:
-            self.pid = fork(self._doors, direct=self._world.privileged and self._world.initial)
+            self.pid = self.arrival.fork(self._doors)
             if self.pid == 0:
                 self._settle(here, groups)
                 return True
@@ -127,29 +133,62 @@ class Cell:
             raise SetupError(said.body["refused"], said.body["errno"])
         return said
 
+    def fork_by(self, template: Template, told: dict[str, Any], given: Sequence[int]) -> None:
+        """Have a template fork, of this cell's :attr:`arrival`; then see whether it :meth:`has_come`. What the child says first is for that.
+
+        :param told: what it is told.
+        :param given: descriptors that it gets.
+        :raises SetupError: where the template is gone.
+        """
+        assert self._doors is not None
+        groups = self._bounds.group.doors() if self._bounds.group else []
+        # The kernel tells, by its number here, who speaks.
+        self.channel.setsockopt(SOL_SOCKET, wire.SO_PASSCRED, 1)
+        try:
+            template.bear(self._theirs, self._doors, groups, told, given)
+        except OSError as error:
+            raise SetupError("have a process forked into the jail", error.errno) from error
+        finally:
+            for group in groups:
+                os.close(group)
+            self._doors.close()
+            self._doors = None
+        self._theirs.close()
+        self._template = template
+        self._ahead()
+
+    def has_come(self) -> bool:
+        """Wait for the first message of a template's child: whether there is one."""
+        try:
+            said = self.receive()
+        except (SetupError, OSError, ValueError):
+            said = None
+        if said is None:
+            return False
+        self.channel.setsockopt(SOL_SOCKET, wire.SO_PASSCRED, 0)
+        self.pid, self._there = said.pid, True
+        return True
+
     def _settle(self, here: str, groups: Sequence[int]) -> None:
         """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
-        try:
-            assert self._doors is not None
-            join(self._doors, capabilities=None if self._world.privileged else self._world.capabilities, groups=groups, user=self._user)
-            self._init.close()
-            self.channel.close()
-            self.channel = self._theirs
-            self._forget_traces()
-            self._forked()
-            for number, soft, hard in self._bounds.rlimits:
-                resource.setrlimit(number, (soft, hard))
-            os.environ.update(self._env)
-            try:
-                os.chdir(here)
-            except OSError:
-                os.chdir(self._project)
-        except BaseException as error:
-            # Whatever it is: this process must not go on as a second pytest.
-            try:
-                wire.send(self._theirs, {"refused": f"enter the jail: {error}", "errno": getattr(error, "errno", None) or 0})
-            finally:
-                os._exit(1)
+        assert self._doors is not None
+        self.arrival.settle(self._theirs, self._doors, groups, here)
+        self._init.close()
+        self.channel.close()
+        self.channel = self._theirs
+        self._forget_traces()
+
+    def disown(self) -> None:
+        """In another process: leave it to this one."""
+        for sock in (self.channel, self._theirs, self._init):
+            sock.close()
+        if self._doors:
+            self._doors.close()
+            self._doors = None
+        self._forget_traces()
+
+    def _status_of_child(self) -> int:
+        return self._template.status(self.pid) if self._template else reap(self.pid)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send the child a signal."""
@@ -162,7 +201,7 @@ class Cell:
         """
         code = None
         if not expected:
-            code = os.waitstatus_to_exitcode(status(self.pid))
+            code = os.waitstatus_to_exitcode(self._status_of_child())
             self._there = False
         leftovers: list[Process] = []
         layers: list[tuple[str, Changes]] = []
@@ -199,7 +238,7 @@ class Cell:
 
     def reaped(self) -> bool:
         """Whether nothing is left of it in this process: a child whose end was not waited for is reaped here."""
-        if self._init.fileno() < 0 and self._there and has_ended(self.pid):
+        if self._init.fileno() < 0 and self._there and (self._template.has_ended(self.pid) if self._template else has_ended(self.pid)):
             self._there = False
         return self._init.fileno() < 0 and not self._there
 
@@ -208,7 +247,7 @@ class Cell:
         self._let_go()
         if self._there:
             self._there = False
-            status(self.pid)
+            self._status_of_child()
 
     def _let_go(self) -> None:
         for sock in (self.channel, self._theirs, self._init):

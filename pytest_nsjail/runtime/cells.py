@@ -43,7 +43,7 @@ class Cells:
                 raise
         cell = Cell(
             prepared, world=ground.launcher.world, user=isolation.user, env=isolation.env, bounds=bounds, limits=spec.limits, project=isolation.project,
-            forked=ground.enter, ahead=ground.launcher.ahead,
+            disown=ground.enter, ahead=ground.launcher.ahead,
         )
         self._cells = [other for other in self._cells if not other.reaped()] + [cell]
         return cell

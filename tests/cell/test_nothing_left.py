@@ -93,7 +93,7 @@ def test_an_end_of_pytest_in_the_midst_of_a_test(tmp_path, number, turn):
 @pytest.mark.skipif(os.geteuid() != 0, reason="who may not be dumped shows its descriptors to root alone")
 def test_the_zygote_holds_nothing_of_a_jail_that_has_ended(inside, runtime: Runtime, project: Path, tmp_path: Path):
     def held() -> int:
-        (zygote,) = _children(runtime._launcher._keeper.pid)  # type: ignore[union-attr]
+        (zygote,) = _children(runtime._ground.launcher._keeper.pid)  # type: ignore[union-attr]
         return len(os.listdir(f"/proc/{zygote}/fd"))
 
     def leave_one() -> None:
@@ -107,7 +107,7 @@ def test_the_zygote_holds_nothing_of_a_jail_that_has_ended(inside, runtime: Runt
         gone = tmp_path / "gone"
         gone.mkdir()
         spec = IsolatedSpec.declared(writable=[str(gone)])
-        settle, isolations = runtime._isolations.settle, runtime._isolations
+        settle, isolations = runtime._cells._isolations.settle, runtime._cells._isolations
         isolations.settle = lambda *args: (settle(*args), gone.rmdir())[0]  # type: ignore[method-assign]
         try:
             with pytest.raises(SetupError, match="a hold on"):

@@ -33,7 +33,7 @@ INNER = """
             nsjail_run(["/bin/busybox", "true"], limits=Limits(processes=5))
 """
 # Containers have no control groups to make others in.
-CONFTEST = "import pytest_nsjail.runtime.flow as flow\nflow.own_hierarchy = lambda: None\n"
+CONFTEST = "import pytest_nsjail.runtime.ground as ground\nground.own_hierarchy = lambda: None\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to be root")

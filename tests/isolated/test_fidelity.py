@@ -7,6 +7,7 @@ directory, the cache, and the XML report.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import os
@@ -16,7 +17,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class Options:
     :ivar sessions: the arguments of each of the sessions, which follow one upon the other and share a cache.
     :ivar text: whether the terminal's text is compared in its order; else only its lines are.
     :ivar parallel: whether the order of events is left to chance.
+    :ivar ahead: whether processes are forked ahead, as for tests in whose protocol nobody but pytest has a part.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Options:
     text: bool = True
     parallel: bool = False
     cases: str = "."
+    ahead: bool = False
 
 
 _UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
@@ -138,6 +141,11 @@ OPTIONS = (
     Options("importlib", (("--import-mode=importlib", "-v"),)),
     *(Options(f"ending-{name}", ((name,), ("-v", name, "test_errors.py::test_function_setup")), cases="endings") for name in _ENDINGS),
 )
+_AHEAD = (
+    "default", "-v", "-rA", "-x", "-x-teardown", "--maxfail=2", "--lf", "--sw", "--show-capture=log", "--junitxml", "--log-level", "--log-file",
+    "-W error", "no:warnings", "xfail_strict", "retention", "colour", *(f"ending-{name}" for name in _ENDINGS),
+)
+OPTIONS += tuple(replace(one, name=f"ahead {one.name}", ahead=True, env={**one.env, "RECORD_AHEAD": "yes"}) for one in OPTIONS if one.name in _AHEAD)
 
 
 class Twins:
@@ -151,27 +159,34 @@ class Twins:
     def project(self) -> Path:
         return self.directory / "project"
 
-    def lay(self, more: str = ".") -> None:
-        """Make the project anew, with nothing left of a session before."""
+    def lay(self, more: str = ".", *, ahead: bool = False) -> None:
+        """Make the project anew, with nothing left of a session before.
+
+        :param ahead: whether without hooks in the protocol, and what takes a plugin that has some.
+        """
         for name in ("project", "base", "report.xml", "log.txt", "record.json"):
             path = self.directory / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         # The directory is writable for its owner alone, and so is what it holds: a test without privileges can read it.
         cases = _HERE / "cases"
         for source in sorted(path for below in {".", "package", more} for path in (cases / below).iterdir() if path.suffix in (".py", ".txt")):
-            if source.name == "case_subtests.py" and not _SUBTESTS:
+            if (source.name == "case_subtests.py" and not _SUBTESTS) or (source.name == "case_async.py" and ahead):
                 continue
             name = source.name.replace("case_conftest", "conftest").replace("case_", "test_")
             target = self.project.joinpath(*(["package"] if source.parent.name == "package" else []), name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+            if ahead and name == "conftest.py":
+                tree = ast.parse(target.read_text())
+                tree.body = [one for one in tree.body if not (isinstance(one, ast.FunctionDef) and one.name.startswith(("pytest_runtest_", "pytest_fixture_")))]
+                target.write_text(ast.unparse(tree))
         self.project.joinpath("pytest.ini").write_text(_INI)
 
     def run(self, *arguments: str, jailed: bool, env: dict[str, str] | None = None) -> Run:
         """One session."""
         record = self.directory / "record.json"
         record.unlink(missing_ok=True)
-        plugins = ["-p", "recorder", "-p", "nsjail", *_ASYNCIO, *(["--nsjail"] if jailed else [])]
+        plugins = ["-p", "recorder", "-p", "nsjail", *([] if env and "RECORD_AHEAD" in env else _ASYNCIO), *(["--nsjail"] if jailed else [])]
         command = [sys.executable, "-m", "pytest", *plugins, "--basetemp=../base", "--doctest-modules", "--continue-on-collection-errors", *arguments]
         environ = {**self.environ, **(env or {}), "RECORD": str(record)}
         done = subprocess.run(command, cwd=self.project, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
@@ -295,14 +310,15 @@ def twins(tmp_path: Path) -> Twins:
 def _compared(twins: Twins, options: Options, *, jailed: bool = True) -> tuple[list[str], list[Run]]:
     runs: list[list[Run]] = []
     for isolated in (False, jailed):
-        twins.lay(options.cases)
+        twins.lay(options.cases, ahead=options.ahead)
         runs.append([twins.run(*arguments, jailed=isolated, env=options.env) for arguments in options.sessions])
     pairs = zip(options.sessions, *runs, strict=True)
     return [f"{' '.join(arguments)}: {one}" for arguments, *pair in pairs for one in differences(*pair, options)], runs[0]
 
 
 # All of them take ten minutes. What differs for a plain user is how the child gets into its jail, and not what it does there.
-_CHOSEN = OPTIONS if os.geteuid() == 0 else [options for options in OPTIONS if options.name in ("default", "-rA", "-n2", "--junitxml")]
+_FEW = ("default", "-rA", "-n2", "--junitxml", "ahead default", "ahead -x")
+_CHOSEN = OPTIONS if os.geteuid() == 0 else [options for options in OPTIONS if options.name in _FEW]
 
 
 @pytest.mark.parametrize("options", _CHOSEN, ids=lambda options: options.name)

@@ -86,16 +86,16 @@ def test_where_no_jail_can_be_made(inner: pytest.Pytester, chosen: str, outcome:
     inner.makeconftest("""
         from pytest_nsjail.errors import SetupError
         import pytest_nsjail.runtime.flow as flow
-        def check(self):
-            open("checked", "a").write("x")
+        def begin(self):
+            open("tried", "a").write("x")
             raise SetupError("unshare", 1, "Allow it.")
-        flow.Runtime.check = check
+        flow.Runtime.begin = begin
     """)
     inner.makepyfile("def test_one(): pass\ndef test_two(): pass\n")
     result = inner.runpytest_subprocess("--nsjail", "-rs", "-o", f"nsjail_unavailable={chosen}")
     result.assert_outcomes(**outcome)
     result.stdout.fnmatch_lines(["*nsjail: cannot make the jail: unshare (Operation not permitted, errno 1). Allow it.*"])
-    assert inner.path.joinpath("checked").read_text() == "x"
+    assert inner.path.joinpath("tried").read_text() == "x"
 
 
 def test_a_dynamic_fixture_of_a_higher_scope_is_the_tests_own_and_said(inner: pytest.Pytester) -> None:
