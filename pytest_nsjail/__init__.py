@@ -11,8 +11,9 @@ The rooms, from the user down; imports only go down:
 
 The processes: pytest execs a *keeper*, which forks the *zygote*, PID 1 of a world of its own; the zygote forks an *init* for every jail, one
 ahead of need; the init forks the *payload*, which becomes the program. The jail of an isolated test has no init: the zygote makes it, a list of system
-calls holds it (:mod:`pytest_nsjail.jail.pause`), and pytest forks itself into it. See :mod:`pytest_nsjail.jail.zygote`. With the first published port
-pytest execs a *relay* that serves all of them, see :mod:`pytest_nsjail.network.relay`.
+calls holds it (:mod:`pytest_nsjail.jail.pause`), and pytest forks itself into it, or has that done ahead by a fork of itself, its *template*
+(:mod:`pytest_nsjail.runtime.template`). See :mod:`pytest_nsjail.jail.zygote`. With the first published port pytest execs a *relay* that serves
+all of them, see :mod:`pytest_nsjail.network.relay`.
 
 The names below are imported when they are first used: pytest loads this package in every session, and the zygote needs none of them.
 """

@@ -203,8 +203,11 @@ def _runtime(config: pytest.Config) -> Runtime:
 
 def _prepare(config: pytest.Config) -> None:
     """Make what isolated tests will want."""
+    from pytest_nsjail.errors import SetupError
+
     if sys.platform.startswith("linux"):
-        config.stash[_KEEPER] = _keeper()
+        with suppress(SetupError):  # it is tried again, and told
+            _keeper(config)
         # While it starts.
         from pytest_nsjail.plugin import split  # noqa: F401
     _runtime(config)
@@ -217,7 +220,12 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
     if not sys.platform.startswith("linux"):
         what = f"jails are made of Linux namespaces, and this is {sys.platform}"
         return partial(options.unavailable, config, Unsupported(what, "Run this test on Linux, or set nsjail_unavailable = skip."))
-    keeper = config.stash.get(_KEEPER, None) or _keeper()
+    try:
+        keeper = _keeper(config)
+    except SetupError as error:
+        return partial(options.unavailable, config, error)
+    # From now on it is the runtime's.
+    del config.stash[_KEEPER]
     from pytest_nsjail.runtime import Runtime
 
     def finished(spec: JailSpec, result: Result) -> None:
@@ -242,11 +250,16 @@ def _started(config: pytest.Config) -> Runtime | Callable[[], NoReturn]:
     return runtime
 
 
-def _keeper() -> Keeper:
-    """The first of the processes that make jails."""
-    from pytest_nsjail.jail.keeper import Keeper
+def _keeper(config: pytest.Config) -> Keeper:
+    """The first of the processes that make jails, which nobody has yet.
 
-    return Keeper()
+    :raises SetupError: where it cannot be executed.
+    """
+    if _KEEPER not in config.stash:
+        from pytest_nsjail.jail.keeper import Keeper
+
+        config.stash[_KEEPER] = Keeper()
+    return config.stash[_KEEPER]
 
 
 @pytest.fixture(scope="session")
