@@ -221,7 +221,7 @@ def test_space_is_named_beside_what_it_led_to(sh):
 
 
 def test_a_limit_that_cannot_be_held_is_an_error(runtime: Runtime, box: Image, monkeypatch):
-    monkeypatch.setattr(runtime, "_hierarchy", None)
+    monkeypatch.setattr(runtime._ground, "_hierarchy", None)
     if os.geteuid() == 0:
         with pytest.raises(Unsupported, match="RLIMIT_NPROC"):
             runtime.run(["true"], image=box, limits=Limits(processes=5))

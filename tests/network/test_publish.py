@@ -219,7 +219,7 @@ def test_starting_and_stopping_leaves_no_descriptor(serve: Serve, runtime: Runti
     # Twice, for then a spare jail is expected to be wanted again.
     for _ in range(3):
         used()
-    relay = runtime._publisher.relay()[0]._process.pid
+    relay = runtime._programs._publisher.relay()[0]._process.pid
     before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), relay)]
     for _ in range(5):
         used()
