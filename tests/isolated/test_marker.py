@@ -81,7 +81,7 @@ def test_an_image_is_a_fixture_that_outlives_the_test(inner: pytest.Pytester, fi
     result.stdout.fnmatch_lines([f"pytest.mark.isolated(image='node'): {said}. *"])
 
 
-@pytest.mark.parametrize(("chosen", "outcome"), [("fail", {"errors": 2}), ("skip", {"skipped": 2})])
+@pytest.mark.parametrize(("chosen", "outcome"), [("fail", {"errors": 12}), ("skip", {"skipped": 12})])
 def test_where_no_jail_can_be_made(inner: pytest.Pytester, chosen: str, outcome: dict[str, int]) -> None:
     inner.makeconftest("""
         from pytest_nsjail.errors import SetupError
@@ -91,7 +91,7 @@ def test_where_no_jail_can_be_made(inner: pytest.Pytester, chosen: str, outcome:
             raise SetupError("unshare", 1, "Allow it.")
         flow.Runtime.begin = begin
     """)
-    inner.makepyfile("def test_one(): pass\ndef test_two(): pass\n")
+    inner.makepyfile("import pytest\n@pytest.mark.parametrize('n', range(12))\ndef test_it(n): pass\n")
     result = inner.runpytest_subprocess("--nsjail", "-rs", "-o", f"nsjail_unavailable={chosen}")
     result.assert_outcomes(**outcome)
     result.stdout.fnmatch_lines(["*nsjail: cannot make the jail: unshare (Operation not permitted, errno 1). Allow it.*"])
