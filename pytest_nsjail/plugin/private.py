@@ -241,9 +241,10 @@ _PROTOCOL = (
 
 def is_ordinary(config: pytest.Config) -> bool:
     """Whether nobody but pytest itself has a part in the protocol of an item, and nothing of it is to be seen as it happens."""
-    option, live = config.option, config.pluginmanager.get_plugin("logging-plugin")
-    told = (option.setupshow, option.setuponly, option.setupplan, option.usepdb, option.trace, getattr(option, "lsof", False), hasattr(config, "workerinput"))
-    if any(told) or float(config.getini("faulthandler_timeout") or 0) or (live is not None and live._log_cli_enabled()):
+    live, timeout = config.pluginmanager.get_plugin("logging-plugin"), config.pluginmanager.hasplugin("faulthandler")
+    if any(getattr(config.option, name, False) for name in ("setupshow", "setuponly", "setupplan", "usepdb", "trace", "lsof")):
+        return False
+    if hasattr(config, "workerinput") or (timeout and float(config.getini("faulthandler_timeout") or 0)) or (live and live._log_cli_enabled()):
         return False
     capture = getattr(config.pluginmanager.get_plugin("capturemanager"), "_global_capturing", None)
     if any(type(getattr(capture, name, None)) is not _pytest.capture.FDCapture for name in ("out", "err")):

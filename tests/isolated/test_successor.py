@@ -143,6 +143,13 @@ def test_there_is_none_where_it_could_make_a_difference(
     assert " passed in " in session.said()
 
 
+def test_pytest_may_lack_parts_of_its_own(inner: pytest.Pytester, running: Callable[..., Running]) -> None:
+    inner.makepyfile(MANY.format(count=12, pause=0.02))
+    session = running(*(f"-pno:{name}" for name in ("debugging", "faulthandler", "logging", "junitxml", "cacheprovider", "pastebin")))
+    assert session.template()
+    assert " 12 passed in " in session.said()
+
+
 def test_there_is_none_for_a_few_tests(inner: pytest.Pytester, running: Callable[..., Running]) -> None:
     inner.makepyfile(MANY.format(count=5, pause=0.05))
     assert not running().template()
