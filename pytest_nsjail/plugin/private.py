@@ -281,7 +281,7 @@ def base_temp(config: pytest.Config) -> str:
 
 def quiet_item(config: pytest.Config) -> None:
     """Let ``--setup-show`` say nothing of items: somebody else says it."""
-    if config.option.setupshow:
+    if config.getoption("setupshow", False):
         _pytest.runner.show_test_item = lambda item, **kwargs: None
 
 
@@ -333,7 +333,7 @@ def captured_streams(config: pytest.Config) -> list[Stream]:
     """Where all output is captured right now; none where some of it is to be seen as it comes: with ``--setup-show``, or by any other way of capturing."""
     capture = getattr(config.pluginmanager.get_plugin("capturemanager"), "_global_capturing", None)
     both = (getattr(capture, "out", None), getattr(capture, "err", None))
-    if config.option.setupshow or any(type(one) is not _pytest.capture.FDCapture or one._state != "started" for one in both):
+    if config.getoption("setupshow", False) or any(type(one) is not _pytest.capture.FDCapture or one._state != "started" for one in both):
         return []
     return [Stream(one) for one in both]
 

@@ -145,7 +145,7 @@ def test_there_is_none_where_it_could_make_a_difference(
 
 def test_pytest_may_lack_parts_of_its_own(inner: pytest.Pytester, running: Callable[..., Running]) -> None:
     inner.makepyfile(MANY.format(count=12, pause=0.02))
-    session = running(*(f"-pno:{name}" for name in ("debugging", "faulthandler", "logging", "junitxml", "cacheprovider", "pastebin")))
+    session = running(*(f"-pno:{name}" for name in ("debugging", "faulthandler", "logging", "junitxml", "cacheprovider", "setuponly")))
     assert session.template()
     assert " 12 passed in " in session.said()
 
