@@ -236,9 +236,10 @@ class Launcher:
                     spare.sock.shutdown(socket.SHUT_RDWR)
                 spare.sock.close()
             self._spares.clear()
-            if self._keeper is not None:
-                self._keeper.close()
-            self._sock = self._keeper = None
+            # First forgotten: who is interrupted here comes again.
+            keeper, self._keeper, self._sock = self._keeper, None, None
+            if keeper is not None:
+                keeper.close()
 
 
 def _hung_up(sock: socket.socket) -> bool:

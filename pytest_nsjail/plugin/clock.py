@@ -13,12 +13,14 @@ import _pytest
 import pluggy
 import pytest
 
+import pytest_nsjail
+
 # Not one that a test sends to itself, one hopes.
 _ASK = signal.SIGRTMAX - 1
 # How long a process may take to write its stacks, in seconds.
 _PATIENCE = 1.0
 _STEP = 0.01
-_NOT_SHOWN = tuple(f'File "{Path(file or "").parent}{os.sep}' for file in (_pytest.__file__, pluggy.__file__, pytest.__file__, __file__))
+_NOT_SHOWN = tuple(f'File "{Path(file or "").parent}{os.sep}' for file in (_pytest.__file__, pluggy.__file__, pytest.__file__, pytest_nsjail.__file__))
 
 
 def be_ready(files: Sequence[int]) -> None:

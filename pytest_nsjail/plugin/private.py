@@ -235,7 +235,7 @@ class Elsewhere:
 _PROTOCOL = (
     "pytest_runtest_protocol", "pytest_runtest_logstart", "pytest_runtest_setup", "pytest_runtest_call", "pytest_runtest_teardown", "pytest_runtest_makereport",
     "pytest_runtest_logreport", "pytest_runtest_logfinish", "pytest_fixture_setup", "pytest_fixture_post_finalizer", "pytest_warning_recorded",
-    "pytest_exception_interact",
+    "pytest_exception_interact", "pytest_report_teststatus", "pytest_report_to_serializable", "pytest_report_from_serializable",
 )
 
 
@@ -258,12 +258,20 @@ def is_set_up(item: pytest.Item) -> bool:
     state: Any = item.session._setupstate
     if list(state.stack) != item.listchain()[:-1]:
         return False
-    # A fixture that is parametrized above the function may have to be set up anew, by another value.
-    told = getattr(getattr(item, "callspec", None), "_arg2scope", {})
-    if any(scope.value != "function" for scope in told.values()):
+    definitions = {name: _definition(item, name) for name in higher(item)}
+    # Each of them without a parameter: else another may be wanted.
+    results = [one and one.cached_result for one in definitions.values()]
+    if any(result is None or result[1] is not None or result[2] is not None for result in results):
         return False
-    definitions = [_definition(item, name) for name in higher(item)]
-    return all(one is not None and one.cached_result is not None and one.cached_result[2] is None for one in definitions)
+    told = getattr(getattr(item, "callspec", None), "_arg2scope", {})
+    return all(scope.value == "function" and getattr(_definition(item, name), "scope", "function") == "function" for name, scope in told.items())
+
+
+def is_unconditional(item: pytest.Item) -> bool:
+    """Whether no marker has still to decide whether an item is run, or what its failure means."""
+    marks = [mark for mark in item.iter_markers() if mark.name in ("skip", "skipif", "xfail")]
+    told = [(*mark.args, mark.kwargs.get("condition", True), mark.kwargs.get("run", True)) for mark in marks]
+    return all(mark.name == "xfail" for mark in marks) and all(type(one) is bool for some in told for one in some)
 
 
 def without_terminal(config: pytest.Config) -> None:

@@ -73,22 +73,28 @@ class Split:
         """
         __tracebackhide__ = True
         session = self._session
-        forked, session.forked = session.forked, None
         output = Output(self.item.config)
         try:
-            if forked is not None and not forked.cell.has_come():
-                forked.close()
-                forked = None
-            if forked is None:
-                forked = Forked(session.cell(self._spec()), Clock(self._world.spec.timeout))
-                if self._fork(forked):
-                    be_ready(forked.clock.files)
+            if session.forked is not None and not session.forked.cell.has_come():
+                session.give_up_forked()
+            if session.forked is None:
+                clock = Clock(self._world.spec.timeout)
+                try:
+                    session.forked = Forked(session.cell(self._spec()), clock)
+                finally:
+                    if session.forked is None:
+                        clock.close()
+                cell = session.forked.cell
+                if self._fork(session.forked):
+                    be_ready(clock.files)
                     output.close()
-                    self._be_child(forked.cell.channel, apart=output.apart)
+                    self._be_child(cell.channel, apart=output.apart)
                     return True
         except BaseException:
             output.close()
+            session.give_up_forked()
             raise
+        forked, session.forked = session.forked, None
         output.step_aside()
         session.elsewhere.leave_out()
         self.parent = Parent(self.item, *forked, output, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
@@ -107,17 +113,14 @@ class Split:
             with forking(self.item.config):
                 child = forked.cell.fork()
         except NsjailError as error:
-            forked.close()
             options.unavailable(self.item.config, error)
-        except BaseException:
-            forked.close()
-            raise
         if child:
             session.successor.disown()
         return child
 
     def _be_child(self, channel: socket, *, apart: bool) -> Child:
         self.undo()
+        self._session.forked = None
         self.child = Child(self.item, channel, self._session.adaptors, self._session.hooks, apart=apart)
         return self.child
 
@@ -184,10 +187,8 @@ class Session:
 
     def end(self) -> None:
         """It ends."""
-        if self.forked:
-            # It was not wanted, for its parent has not come to the item's set-up.
-            self.forked.close()
-            self.forked = None
+        # Where it was not wanted, for this process has not come to the item's set-up.
+        self.give_up_forked()
         if self._split:
             if self._split.parent:
                 self._split.parent.give_up()
@@ -199,6 +200,12 @@ class Session:
     def in_child(self) -> bool:
         """Whether this process is a test's own."""
         return self._split is not None and self._split.child is not None
+
+    def give_up_forked(self) -> None:
+        """End the process that was forked for the present item, where there is one that nobody has taken."""
+        forked, self.forked = self.forked, None
+        if forked:
+            forked.close()
 
     def ask_cell(self, spec: IsolatedSpec) -> Cell:
         """A jail for a test.
@@ -219,11 +226,20 @@ class Session:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
         # Around all others: nothing of this item has begun.
         if self.arrived is None:
-            self.forked = self.successor.begin(item, nextitem)
+            self.successor.begin(item, nextitem)
         return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        split = self._split
+        if split and not split.parent and not split.child:
+            # It was never set up, as where it is skipped, and what is above it may be torn down now.
+            self.give_up_forked()
+            self.successor.rest(item)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        self.give_up_forked()
         self.successor.close()
         return (yield)
 

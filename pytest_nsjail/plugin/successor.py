@@ -1,8 +1,8 @@
 """The next test's process: forked while the present one runs, it waits in its jail, at the begin of its set-up, until it is its turn.
 
 It is forked from a template (:mod:`pytest_nsjail.runtime.template`), and so from pytest as it was some tests ago. That makes no difference where
-nothing has happened in pytest since but that it has reported these tests: where every fixture above the test was set up by then, and where nobody but
-pytest itself has a part in the protocol. Else there is none, and pytest forks the test's process when it is its turn.
+nothing has happened in pytest since but that it has reported these tests: where every fixture above the test was set up by then, nothing is left to be
+decided on the test, and nobody but pytest itself has a part in the protocol. Else there is none, and pytest forks the test's process when it is its turn.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from posix import _exit
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,52 +37,42 @@ class Successor:
     def __init__(self, session: Session, config: pytest.Config) -> None:
         self._session, self._config = session, config
         self._items: list[pytest.Item] = []
-        # Where the one that is waited for is among them.
-        self._place = 0
+        # Who waits, for which item, and where that is among all.
         self._waiting: Forked | None = None
+        self._item: pytest.Item | None = None
+        self._place = 0
         self._template: Template | None = None
         self._world: World | None = None
-        # Whether nobody but pytest has a part in the protocol, as of so many plugins.
-        self._ordinary = 0, False
 
-    def begin(self, item: pytest.Item, nextitem: pytest.Item | None) -> Forked | None:
-        """An item's protocol is about to begin: have that of the next forked meanwhile.
+    def begin(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """An item's protocol is about to begin: let its process go on, where it was forked ahead, and have that of the next forked meanwhile."""
+        self._turn(item)
+        if self._world_of(item) is None:
+            # It may change what pytest is.
+            self.close()
+        elif nextitem is not None and (self._session.forked or self._is_settled(item)) and self._is_settled(nextitem) and self._is_ordinary():
+            self._have(nextitem)
 
-        :return: the item's own process, where one has been forked; see :meth:`pytest_nsjail.runtime.cell.Cell.has_come`.
-        """
-        here = self._turn(item)
-        if nextitem is None or not (here or self._is_settled(item)):
-            return here
-        world = self._world_of(nextitem)
-        if world is not None and self._is_settled(nextitem) and self._is_ordinary():
-            self._have(nextitem, world, here)
-        return here
-
-    def _turn(self, item: pytest.Item) -> Forked | None:
-        """Let it go on who waits for this item, or will."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            return None
-        if self._items[self._place] is not item:
-            waiting.close()
-            return None
+    def _turn(self, item: pytest.Item) -> None:
+        """Let it go on who waits for this item, or will; see :meth:`pytest_nsjail.runtime.cell.Cell.has_come`."""
+        if self._waiting is None:
+            return
+        if self._item is not item:
+            self.close()
+            return
+        self._session.forked, self._waiting, self._item = self._waiting, None, None
         session = item.session
         stop = [session.shouldstop, session.shouldfail]
-        try:
-            wire.send(waiting.cell.channel, {"failed": session.testsfailed, "stop": stop, "screen": private.screen(self._config)})
-        except OSError:
-            pass  # it is no more, as is seen by who wants it
-        return waiting
+        with suppress(OSError):  # it is no more, as is seen by who wants it
+            told = {"failed": session.testsfailed, "stop": stop, "screen": private.screen(self._config)}
+            wire.send(self._session.forked.cell.channel, told)
 
     def _is_ordinary(self) -> bool:
-        number = len(self._config.pluginmanager.list_name_plugin())
-        if self._ordinary[0] != number:
-            self._ordinary = number, not self._session.adaptors and private.is_ordinary(self._config)
         # A thread may do anything at any time.
-        return self._ordinary[1] and threading.active_count() == 1
+        return threading.active_count() == 1 and not self._session.adaptors and private.is_ordinary(self._config)
 
     def _is_settled(self, item: pytest.Item) -> bool:
-        return self._world_of(item) is not None and private.is_set_up(item)
+        return self._world_of(item) is not None and private.is_set_up(item) and private.is_unconditional(item)
 
     def _world_of(self, item: pytest.Item) -> World | None:
         """Where it runs; None: not isolated, or where a fixture of its own decides on that."""
@@ -91,46 +82,58 @@ class Successor:
             return None
         return None if world is None or world.image else world
 
-    def _have(self, item: pytest.Item, world: World, present: Forked | None) -> None:
+    def _have(self, item: pytest.Item) -> None:
         """Have an item's process forked."""
+        world = self._world_of(item)
+        assert world is not None
         self._items = items = item.session.items
-        if not (self._template and self._place + 1 < len(items) and items[self._place + 1] is item):
-            self._place = items.index(item) - 1
-        if self._template and world != self._world:
-            self._end_template()
-        if not self._template:
-            last = self._place + _WORTH
-            if last >= len(items) or items[last].parent is not item.parent:
-                return
-        self._place += 1
-        try:
-            forked = Forked(self._session.ask_cell(world.spec), Clock(world.spec.timeout))
-        except (NsjailError, OSError, pytest.fail.Exception, pytest.skip.Exception):
-            return  # which is told when it is its turn
-        try:
-            if self._template is None:
-                self._template, self._world = self._make_template([forked, *([present] if present else [])]), world
-            forked.cell.fork_by(self._template, {"place": self._place}, forked.clock.files)
-        except (NsjailError, OSError):
-            forked.close()
-            self._end_template()
+        place = self._place + 1
+        if not (place < len(items) and items[place] is item):
+            place = items.index(item) if item in items else len(items)
+        if place >= len(items) or (self._template and world != self._world):
+            return  # the template has children who run, and ends with them
+        if not self._template and (place + _WORTH > len(items) or items[place + _WORTH - 1].parent is not item.parent):
             return
-        self._waiting = forked
+        forked = None
+        try:
+            clock = Clock(world.spec.timeout)
+            try:
+                forked = Forked(self._session.ask_cell(world.spec), clock)
+            finally:
+                if forked is None:
+                    clock.close()
+            if self._template is None:
+                present = self._session.forked
+                self._template, self._world = self._make_template([forked, *([present] if present else [])]), world
+            forked.cell.fork_by(self._template, {"place": place}, clock.files)
+            self._place, self._item, self._waiting = place, item, forked
+        except (NsjailError, OSError, pytest.fail.Exception, pytest.skip.Exception):
+            # Which is told when it is its turn.
+            if forked:
+                forked.close()
+        except BaseException:
+            if forked:
+                forked.close()
+            raise
 
     def _make_template(self, others: Sequence[Forked]) -> Template:
         from pytest_nsjail.runtime.template import Template
 
-        def disown() -> None:
-            for one in others:
-                one.disown()
+        with ExitStack() as fork:
+            fork.enter_context(forking(self._config))
 
-        with forking(self._config):
+            def disown() -> None:
+                for one in others:
+                    one.disown()
+                # It does not come back from there.
+                fork.close()
+
             return Template(others[0].cell.arrival, self._run, disown)
 
     def _run(self, channel: socket.socket, told: dict[str, Any], given: Sequence[int]) -> NoReturn:
         """In the process: the item's protocol, which goes on in :mod:`pytest_nsjail.plugin.split`."""
         try:
-            self._template = None
+            self._template = self._session.forked = None
             be_ready(given)
             place = told["place"]
             following = self._items[place + 1] if place + 1 < len(self._items) else None
@@ -159,13 +162,10 @@ class Successor:
             self._template = None
 
     def close(self) -> None:
-        """There is no next test."""
-        waiting, self._waiting = self._waiting, None
+        """There is no next test. Nor does one run that was forked ahead: it would be killed."""
+        waiting, self._waiting, self._item = self._waiting, None, None
         if waiting:
             waiting.close()
-        self._end_template()
-
-    def _end_template(self) -> None:
         template, self._template = self._template, None
         if template:
             template.close()

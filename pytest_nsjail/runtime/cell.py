@@ -91,6 +91,7 @@ class Cell:
         self._template: Template | None = None
         self.channel, self._theirs = wire.pair()
         self.pid = 0
+        self._pidfd = -1
         # Whether there is a child that was not reaped yet.
         self._there = False
         # Once he has said his last word: whether he left anybody or anything; None before.
@@ -115,8 +116,7 @@ class Cell:
         finally:
             for group in groups:
                 os.close(group)
-            self._doors.close()
-            self._doors = None
+            self._close_doors()
         self._there = True
         self._theirs.close()
         # Not before: the child does not wait for it now.
@@ -151,8 +151,7 @@ class Cell:
         finally:
             for group in groups:
                 os.close(group)
-            self._doors.close()
-            self._doors = None
+            self._close_doors()
         self._theirs.close()
         self._template = template
         self._ahead()
@@ -166,6 +165,10 @@ class Cell:
         if said is None:
             return False
         self.channel.setsockopt(SOL_SOCKET, wire.SO_PASSCRED, 0)
+        try:
+            self._pidfd = os.pidfd_open(said.pid)
+        except OSError:
+            return False  # it is no more
         self.pid, self._there = said.pid, True
         return True
 
@@ -182,17 +185,20 @@ class Cell:
         """In another process: leave it to this one."""
         for sock in (self.channel, self._theirs, self._init):
             sock.close()
-        if self._doors:
-            self._doors.close()
-            self._doors = None
+        self._close_doors()
         self._forget_traces()
 
     def _status_of_child(self) -> int:
         return self._template.status(self.pid) if self._template else reap(self.pid)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send the child a signal."""
-        os.kill(self.pid, number)
+        """Send the child a signal, unless it has ended."""
+        if self._pidfd >= 0:
+            # A template reaps it then, and its number may be another's.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+        else:
+            os.kill(self.pid, number)
 
     def end(self, *, expected: bool = False) -> Ending:
         """See how the child ended, kill whoever it left, and see what it wrote.
@@ -237,8 +243,8 @@ class Cell:
         return OutOfMemory(int(self._limits.memory or 0), how) if counters and counters.oom_kills and how != Exited(0) else how
 
     def reaped(self) -> bool:
-        """Whether nothing is left of it in this process: a child whose end was not waited for is reaped here."""
-        if self._init.fileno() < 0 and self._there and (self._template.has_ended(self.pid) if self._template else has_ended(self.pid)):
+        """Whether nothing is left of it in this process: a child whose end was not waited for is reaped here, or by its template."""
+        if self._init.fileno() < 0 and self._there and (self._template is not None or has_ended(self.pid)):
             self._there = False
         return self._init.fileno() < 0 and not self._there
 
@@ -247,17 +253,25 @@ class Cell:
         self._let_go()
         if self._there:
             self._there = False
-            self._status_of_child()
+            if self._template is None:
+                reap(self.pid)
 
     def _let_go(self) -> None:
         for sock in (self.channel, self._theirs, self._init):
             sock.close()
-        if self._doors:
-            self._doors.close()
-            self._doors = None
+        self._close_doors()
         self._forget_traces()
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
         if self._bounds.group is not None:
             self._bounds.group.remove()
+
+    def _close_doors(self) -> None:
+        # First forgotten: who is interrupted here comes again.
+        doors, self._doors = self._doors, None
+        if doors:
+            doors.close()
 
     def _forget_traces(self) -> None:
         if self._traces:

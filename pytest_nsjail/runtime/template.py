@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 from collections.abc import Callable, Sequence
-from socket import socket
+from contextlib import suppress
+from posix import _exit  # not os's: coverage may have put its own there, which saves what is pytest's
+from socket import SHUT_RDWR, socket
 from typing import Any, NoReturn
 
 from pytest_nsjail.jail.arrival import Arrival
@@ -31,8 +34,6 @@ class Template:
 
     def __init__(self, arrival: Arrival, run: Run, disown: Callable[[], None]) -> None:
         self._sock, theirs = wire.pair()
-        # Those that have ended, or are about to, and that it has still to reap.
-        self._over: list[int] = []
         with theirs:
             try:
                 self._pid = os.fork()
@@ -42,7 +43,7 @@ class Template:
                         disown()
                         _serve(theirs, arrival, run)
                     finally:
-                        os._exit(1)
+                        _exit(1)
             except OSError:
                 self._sock.close()
                 raise
@@ -55,19 +56,12 @@ class Template:
         :param given: descriptors that it gets.
         :raises OSError: BrokenPipeError where the template is gone.
         """
-        over, self._over = self._over, []
-        wire.send(self._sock, {"over": over, "here": os.getcwd(), "groups": len(groups), "told": told}, [channel.fileno(), *doors, *groups, *given])
-
-    def has_ended(self, pid: int) -> bool:
-        """Have a process reaped that is about to end: that is seen to, and need not be waited for."""
-        self._over.append(pid)
-        return True
+        wire.send(self._sock, {"here": os.getcwd(), "groups": len(groups), "told": told}, [channel.fileno(), *doors, *groups, *given])
 
     def status(self, pid: int) -> int:
         """Wait for a process's end: its wait status; where the template was killed, one of a process that was killed, too."""
-        over, self._over = self._over, []
         try:
-            wire.send(self._sock, {"over": over, "wait": pid})
+            wire.send(self._sock, {"wait": pid})
             said = wire.receive(self._sock)
         except OSError:
             said = None
@@ -78,9 +72,62 @@ class Template:
         self._sock.close()
 
     def close(self) -> None:
-        """End it, and wait until it has reaped whoever it has forked: they have ended, or hear now that nobody listens to them."""
+        """End it, and whoever it has forked that has not ended, and wait until all are gone."""
+        # Closing is not enough while another fork holds a copy.
+        self._sock.shutdown(SHUT_RDWR)
         self._sock.close()
         reap(self._pid)
+
+
+class _Children:
+    """Those that a template has forked. They are reaped as soon as they end: the zygote cannot end while a dead one is left in a jail."""
+
+    def __init__(self, sock: socket) -> None:
+        self._poll = select.poll()
+        self._sock = sock
+        self._poll.register(sock, select.POLLIN)
+        self._alive: dict[int, int] = {}
+        self._statuses: dict[int, int] = {}
+
+    def add(self, pid: int) -> None:
+        """One more."""
+        fd = os.pidfd_open(pid)
+        self._poll.register(fd, select.POLLIN)
+        self._alive[fd] = pid
+        # Of another, of whose end nobody has asked.
+        self._statuses.pop(pid, None)
+
+    def wait(self) -> bool:
+        """Wait until there is something.
+
+        :return: whether a message is.
+        """
+        ready = [fd for fd, _ in self._poll.poll()]
+        for fd in ready:
+            if fd in self._alive:
+                self._poll.unregister(fd)
+                os.close(fd)
+                pid = self._alive.pop(fd)
+                self._statuses[pid] = reap(pid)
+        return self._sock.fileno() in ready
+
+    def status(self, pid: int) -> int:
+        """How one of them ended, when it has."""
+        while pid not in self._statuses:
+            self.wait()
+        return self._statuses.pop(pid)
+
+    def forget(self) -> None:
+        """In one of them: they are the template's."""
+        for fd in self._alive:
+            os.close(fd)
+
+    def end(self) -> None:
+        """All of them."""
+        for fd, pid in self._alive.items():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            reap(pid)
 
 
 def _serve(sock: socket, arrival: Arrival, run: Run) -> NoReturn:
@@ -93,15 +140,16 @@ def _serve(sock: socket, arrival: Arrival, run: Run) -> NoReturn:
     arrival = arrival._replace(env={}, disown=lambda: None)
     # Nothing that is here already will ever be garbage: the collector need not touch, and so copy, the pages that it is on.
     gc.freeze()
-    children: set[int] = set()
-    while (said := wire.receive(sock)) is not None:
+    children = _Children(sock)
+    while True:
+        if not children.wait():
+            continue
+        said = wire.receive(sock)
+        if said is None:
+            break
         body = said.body
-        for pid in body["over"]:
-            reap(pid)
-            children.discard(pid)
         if "wait" in body:
-            wire.send(sock, {"status": reap(body["wait"])})
-            children.discard(body["wait"])
+            wire.send(sock, {"status": children.status(body["wait"])})
             continue
         channel, end, last = socket(fileno=said.fds[0]), 1 + len(Doors._fields), 1 + len(Doors._fields) + body["groups"]
         doors, groups, given = Doors(*said.fds[1:end]), said.fds[end:last], said.fds[last:]
@@ -112,6 +160,7 @@ def _serve(sock: socket, arrival: Arrival, run: Run) -> NoReturn:
             wire.send(channel, {"refused": "fork into the jail", "errno": error.errno})
         if child == 0:
             sock.close()
+            children.forget()
             signal.signal(signal.SIGINT, interrupt)
             arrival.settle(channel, doors, groups, body["here"])
         elif child > 0:
@@ -122,6 +171,5 @@ def _serve(sock: socket, arrival: Arrival, run: Run) -> NoReturn:
             run(channel, body["told"], given)
         for fd in (channel.detach(), *given):
             os.close(fd)
-    for pid in children:
-        reap(pid)
-    os._exit(0)
+    children.end()
+    _exit(0)
