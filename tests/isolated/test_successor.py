@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,4 +240,110 @@ def test_nobody_outlives_the_session(inner: pytest.Pytester, running: Callable[.
     else:
         session.process.kill()
         session.process.wait()
+    assert session.nobody_is_left()
+
+
+@pytest.mark.parametrize(
+    ("tests", "outcomes"),
+    [
+        ("""
+            @pytest.mark.parametrize("n", range(9))
+            def test_it(n): pass
+            @pytest.mark.isolated(timeout=0.5)
+            def test_slow(): time.sleep(60)
+            @pytest.mark.isolated(timeout=60)
+            @pytest.mark.parametrize("n", range(9))
+            def test_other(n): pass
+        """, {"passed": 18, "failed": 1}),
+        ("""
+            state = []
+            @pytest.mark.parametrize("n", range(9))
+            def test_it(n): assert not state
+            @pytest.mark.skip
+            def test_skipped(): pass
+            @pytest.mark.isolated(False)
+            def test_changes_pytest_itself(): state.append(1)
+            @pytest.mark.parametrize("n", range(9))
+            def test_after(n): assert state
+        """, {"passed": 19, "skipped": 1}),
+        ("""
+            @pytest.fixture(scope="module")
+            def pipe():
+                reads, writes = os.pipe()
+                yield writes
+                os.close(writes)
+                assert select.select([reads], [], [], 2)[0]
+            @pytest.mark.parametrize("n", range(12))
+            def test_it(n, pipe): pass
+            @pytest.mark.skip
+            def test_skipped(): pass
+        """, {"passed": 12, "skipped": 1}),
+        ("""
+            @pytest.fixture(scope="module")
+            def value(request): return getattr(request, "param", "none")
+            @pytest.mark.parametrize("value", ["first"], indirect=True)
+            def test_first(value): assert value == "first"
+            @pytest.mark.parametrize("n", range(9))
+            def test_it(n, value): assert value == "none"
+            @pytest.mark.parametrize("value", range(9), indirect=True, scope="function")
+            def test_last(value): assert value in range(9)
+        """, {"passed": 19}),
+        ("""
+            @pytest.fixture
+            def file(tmp_path_factory): return tmp_path_factory.getbasetemp() / "file"
+            there = "os.path.exists(os.path.join(config._tmp_path_factory.getbasetemp(), 'file'))"
+            @pytest.mark.parametrize("n", range(9))
+            def test_it(n): pass
+            def test_makes(file):
+                time.sleep(0.1)
+                file.write_text("")
+            @pytest.mark.skipif(there, reason="it is there")
+            def test_it_is_there(file): file.with_name("ran").write_text("")
+            def test_removes(file):
+                time.sleep(0.1)
+                file.unlink()
+            @pytest.mark.xfail(there, reason="it is there")
+            def test_it_is_not(): assert 0
+            def test_it_has_not_run(file): assert not file.with_name("ran").exists()
+        """, {"passed": 12, "skipped": 1, "failed": 1}),
+        ("""
+            @pytest.mark.parametrize("n", range(12))
+            def test_it(n): warnings.warn("old", DeprecationWarning)
+        """, {"failed": 12}),
+        ("""
+            class Counts:
+                seen = 0
+                def pytest_runtest_logreport(self): self.seen += 1
+            counts = Counts()
+            @pytest.fixture(scope="class")
+            def counting(request):
+                request.config.pluginmanager.register(counts)
+                yield
+                request.config.pluginmanager.unregister(counts)
+            class TestNobody:
+                @pytest.mark.parametrize("n", range(9))
+                def test_it(self, n): pass
+            class TestCounted:
+                @pytest.mark.parametrize("n", range(9))
+                def test_it(self, n, counting): assert counts.seen >= 3 * n
+        """, {"passed": 18}),
+    ],
+    ids=["another-world", "not-isolated", "a-skip-comes-last", "parameters", "conditions", "warnings", "a-plugin"],
+)
+def test_it_makes_no_difference(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tests: str, outcomes: dict[str, int]) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error::DeprecationWarning")
+    inner.makepyfile("import os, pytest, select, time, warnings\n" + textwrap.dedent(tests))
+    result = inner.runpytest_subprocess("--nsjail", timeout=30)
+    found = {name: number for name, number in result.parseoutcomes().items() if name in ("passed", "failed", "skipped", "errors")}
+    assert found == outcomes
+
+
+def test_the_zygotes_end_is_the_end_of_a_test(inner: pytest.Pytester, running: Callable[..., Running]) -> None:
+    inner.makepyfile(MANY.format(count=30, pause=0.05))
+    session = running()
+    assert session.template()
+    keeper = next(child for child in _children(session.pid) if _name(child) == "nsjail-keeper\n")
+    (zygote,) = _children(keeper)
+    os.kill(zygote, signal.SIGKILL)
+    assert re.search(r" 1 failed, 29 passed in | 30 passed in ", session.said())
     assert session.nobody_is_left()
