@@ -22,6 +22,9 @@ from pytest_nsjail.kernel import wire
 # What a process does when it is in its jail, and does not come back from: the socket to pytest, what this told, and what it gave along.
 Run = Callable[[socket, dict[str, Any], Sequence[int]], NoReturn]
 
+# After so long without anything to do a template looks who has ended, in seconds: to be told of each end would have it copy pages for that.
+_IDLE = 0.5
+
 
 class Template:
     """One, as pytest sees it. It knows what pytest did when it was made, and nothing that came later.
@@ -80,53 +83,36 @@ class Template:
 
 
 class _Children:
-    """Those that a template has forked. They are reaped as soon as they end: the zygote cannot end while a dead one is left in a jail."""
+    """Those that a template has forked."""
 
-    def __init__(self, sock: socket) -> None:
-        self._poll = select.poll()
-        self._sock = sock
-        self._poll.register(sock, select.POLLIN)
-        self._alive: dict[int, int] = {}
+    def __init__(self) -> None:
+        self._alive: set[int] = set()
         self._statuses: dict[int, int] = {}
 
     def add(self, pid: int) -> None:
         """One more."""
-        fd = os.pidfd_open(pid)
-        self._poll.register(fd, select.POLLIN)
-        self._alive[fd] = pid
+        self._alive.add(pid)
         # Of another, of whose end nobody has asked.
         self._statuses.pop(pid, None)
 
-    def wait(self) -> bool:
-        """Wait until there is something.
-
-        :return: whether a message is.
-        """
-        ready = [fd for fd, _ in self._poll.poll()]
-        for fd in ready:
-            if fd in self._alive:
-                self._poll.unregister(fd)
-                os.close(fd)
-                pid = self._alive.pop(fd)
-                self._statuses[pid] = reap(pid)
-        return self._sock.fileno() in ready
+    def reap(self) -> None:
+        """Those that have ended."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self._alive.discard(ended[0])
+                self._statuses[ended[0]] = ended[1]
 
     def status(self, pid: int) -> int:
         """How one of them ended, when it has."""
-        while pid not in self._statuses:
-            self.wait()
-        return self._statuses.pop(pid)
-
-    def forget(self) -> None:
-        """In one of them: they are the template's."""
-        for fd in self._alive:
-            os.close(fd)
+        if pid in self._alive:
+            self._alive.discard(pid)
+            return reap(pid)
+        return self._statuses.pop(pid, signal.SIGKILL)
 
     def end(self) -> None:
         """All of them."""
-        for fd, pid in self._alive.items():
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        for pid in self._alive:
+            os.kill(pid, signal.SIGKILL)
             reap(pid)
 
 
@@ -140,10 +126,14 @@ def _serve(sock: socket, arrival: Arrival, run: Run) -> NoReturn:
     arrival = arrival._replace(env={}, disown=lambda: None)
     # Nothing that is here already will ever be garbage: the collector need not touch, and so copy, the pages that it is on.
     gc.freeze()
-    children = _Children(sock)
+    children = _Children()
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
     while True:
-        if not children.wait():
-            continue
+        while not poll.poll(_IDLE * 1000):
+            # The zygote cannot end while somebody dead is left in a jail.
+            children.reap()
+        children.reap()
         said = wire.receive(sock)
         if said is None:
             break
@@ -160,7 +150,6 @@ def _serve(sock: socket, arrival: Arrival, run: Run) -> NoReturn:
             wire.send(channel, {"refused": "fork into the jail", "errno": error.errno})
         if child == 0:
             sock.close()
-            children.forget()
             signal.signal(signal.SIGINT, interrupt)
             arrival.settle(channel, doors, groups, body["here"])
         elif child > 0:

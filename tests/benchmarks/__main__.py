@@ -19,7 +19,7 @@ def main() -> None:
             (directory / part).mkdir()
         print(f"\n## A static program that does nothing, linked with musl, {start.ROUNDS} interleaved rounds\n")
         print(start.measured(directory / "start"), flush=True)
-        print(f"\n## {isolated.TESTS} isolated tests, {isolated.ROUNDS} interleaved rounds\n")
+        print(f"\n## Isolated tests, by sessions of {isolated.SHORT} and of {isolated.LONG}, {isolated.ROUNDS} interleaved rounds\n")
         print(isolated.measured(directory / "isolated"), flush=True)
         print(f"\n## A Redis, from asking for it to its PONG, {servers.ROUNDS} interleaved rounds\n")
         print(servers.measured(directory / "servers"), flush=True)
