@@ -7,5 +7,5 @@ const server = http.createServer((request, response) => {
   response.end(`<h1>${greeting(os.userInfo().username)}</h1>\n`);
 });
 
-server.listen(Number(process.env.PORT), () => console.log(`listening on ${server.address().port}`));
 process.on("SIGTERM", () => server.close());
+server.listen(Number(process.env.PORT), () => console.log(`listening on ${server.address().port}`));

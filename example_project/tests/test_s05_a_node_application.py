@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pytest_nsjail import Copy, Elf, Exited, Listening, Tree
+from pytest_nsjail import Copy, Elf, Exited, Listening, Log, Tree
 
 NPM = Path("/usr/bin/npm").resolve()
 # Debian's npm is made of other packages beside it, which its Node finds by where it lies itself; others bring theirs along.
@@ -78,5 +78,7 @@ def test_s5_it_runs_as_its_user(server):
 
 
 def test_s5_it_ends_when_it_is_told_to(server):
+    # It says so after its port is open.
+    server.until(Log("listening on"))
     result = server.stop()
     assert (result.status, result.stdout) == (Exited(0), "listening on 3000\n")

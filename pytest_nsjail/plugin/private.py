@@ -45,6 +45,8 @@ def missing(config: pytest.Config) -> list[str]:
         "_pytest.fixtures.FixtureRequest._get_active_fixturedef": hasattr(request, "_get_active_fixturedef"),
         "_pytest.fixtures.TopRequest._fillfixtures": hasattr(getattr(_pytest.fixtures, "TopRequest", None), "_fillfixtures"),
         "_pytest.fixtures.FixtureDef.scope": hasattr(_pytest.fixtures.FixtureDef, "scope"),
+        "_pytest.fixtures.FixtureDef.cached_result": "cached_result" in _pytest.fixtures.FixtureDef.__init__.__code__.co_names,
+        "_pytest.runner.SetupState.stack": "stack" in state.__init__.__code__.co_names,
         "_pytest.capture.FDCapture._state": "_state" in _pytest.capture.FDCapture.suspend.__code__.co_names,
         "_pytest.capture.CaptureManager.suspend": hasattr(_pytest.capture.CaptureManager, "suspend"),
         "_pytest.capture.CaptureManager.global_and_fixture_disabled": hasattr(_pytest.capture.CaptureManager, "global_and_fixture_disabled"),

@@ -105,7 +105,7 @@ class Successor:
             if self._template is None:
                 present = self._session.forked
                 self._template, self._world = self._make_template([forked, *([present] if present else [])]), world
-            forked.cell.fork_by(self._template, {"place": place}, clock.files)
+            forked.cell.fork_by(self._template, {"place": place, "node": item.nodeid}, clock.files)
             self._place, self._item, self._waiting = place, item, forked
         except (NsjailError, OSError, pytest.fail.Exception, pytest.skip.Exception):
             # Which is told when it is its turn.
@@ -136,6 +136,8 @@ class Successor:
             self._template = self._session.forked = None
             be_ready(given)
             place = told["place"]
+            if self._items[place].nodeid != told["node"]:
+                self.leave()  # somebody has changed their order since
             following = self._items[place + 1] if place + 1 < len(self._items) else None
             private.without_terminal(self._config)
             self._session.arrived = channel
