@@ -229,14 +229,6 @@ class Session:
             self.successor.begin(item, nextitem)
         return (yield)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        split = self._split
-        if split and not split.parent and not split.child:
-            # It was never set up, as where it is skipped, and what is above it may be torn down now.
-            self.give_up_forked()
-            self.successor.rest(item)
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
         self.give_up_forked()
@@ -250,8 +242,12 @@ class Session:
             return (yield)
         if split.parent:
             return (yield from split.parent.make_report(call))
-        if self.arrived is not None and not split.child:
+        if not split.child and self.arrived is not None:
             self.successor.leave()
+        if not split.child and call.when == "setup":
+            # It was never set up, as where it is skipped, and what is above it may be torn down next.
+            self.give_up_forked()
+            self.successor.rest(item)
         if call.excinfo is not None:
             # Whatever way it is shown, it is shown as if nothing of this had been between.
             call.excinfo = brief.without(call.excinfo, _OURS)
