@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -22,6 +22,19 @@ class Forked(NamedTuple):
 
     cell: Cell
     clock: Clock
+
+    @classmethod
+    def prepared(cls, ask: Callable[[], Cell], timeout: float | None) -> Forked:
+        """What one takes, before the fork.
+
+        :param ask: gives the cell, or raises what kept it from that.
+        """
+        clock = Clock(timeout)
+        try:
+            return cls(ask(), clock)
+        except BaseException:
+            clock.close()
+            raise
 
     def close(self) -> None:
         """End it."""

@@ -16,7 +16,7 @@ import pytest
 from pytest_nsjail.errors import NsjailError
 from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
-from pytest_nsjail.plugin.clock import Clock, be_ready
+from pytest_nsjail.plugin.clock import be_ready
 from pytest_nsjail.plugin.forked import Forked, forking
 from pytest_nsjail.plugin.output import Output
 from pytest_nsjail.plugin.parent import Parent
@@ -78,13 +78,9 @@ class Split:
             if session.forked is not None and not session.forked.cell.has_come():
                 session.give_up_forked()
             if session.forked is None:
-                clock = Clock(self._world.spec.timeout)
-                try:
-                    session.forked = Forked(session.cell(self._spec()), clock)
-                finally:
-                    if session.forked is None:
-                        clock.close()
-                cell = session.forked.cell
+                spec = self._spec()
+                session.forked = Forked.prepared(lambda: session.cell(spec), self._world.spec.timeout)
+                cell, clock = session.forked
                 if self._fork(session.forked):
                     be_ready(clock.files)
                     output.close()

@@ -19,7 +19,7 @@ import pytest
 from pytest_nsjail.errors import NsjailError
 from pytest_nsjail.kernel import wire
 from pytest_nsjail.plugin import isolated, private
-from pytest_nsjail.plugin.clock import Clock, be_ready
+from pytest_nsjail.plugin.clock import be_ready
 from pytest_nsjail.plugin.forked import Forked, forking
 
 if TYPE_CHECKING:
@@ -50,8 +50,10 @@ class Successor:
         if self._world_of(item) is None:
             # It may change what pytest is.
             self.close()
-        elif nextitem is not None and (self._session.forked or self._is_settled(item)) and self._is_settled(nextitem) and self._is_ordinary():
-            self._have(nextitem)
+        elif nextitem is not None and (self._session.forked or self._is_settled(item)):
+            world = self._world_of(nextitem)
+            if world is not None and self._is_settled(nextitem) and self._is_ordinary():
+                self._have(nextitem, world)
 
     def _turn(self, item: pytest.Item) -> None:
         """Let it go on who waits for this item, or will; see :meth:`pytest_nsjail.runtime.cell.Cell.has_come`."""
@@ -72,7 +74,7 @@ class Successor:
         return threading.active_count() == 1 and not self._session.adaptors and private.is_ordinary(self._config)
 
     def _is_settled(self, item: pytest.Item) -> bool:
-        return self._world_of(item) is not None and private.is_set_up(item) and private.is_unconditional(item)
+        return private.is_set_up(item) and private.is_unconditional(item)
 
     def _world_of(self, item: pytest.Item) -> World | None:
         """Where it runs; None: not isolated, or where a fixture of its own decides on that."""
@@ -82,10 +84,8 @@ class Successor:
             return None
         return None if world is None or world.image else world
 
-    def _have(self, item: pytest.Item) -> None:
+    def _have(self, item: pytest.Item, world: World) -> None:
         """Have an item's process forked."""
-        world = self._world_of(item)
-        assert world is not None
         self._items = items = item.session.items
         place = self._place + 1
         if not (place < len(items) and items[place] is item):
@@ -94,27 +94,18 @@ class Successor:
             return  # the template has children who run, and ends with them
         if not self._template and (place + _WORTH > len(items) or items[place + _WORTH - 1].parent is not item.parent):
             return
-        forked = None
-        try:
-            clock = Clock(world.spec.timeout)
+        # Where there can be none, that is told when it is its turn.
+        with suppress(NsjailError, OSError, pytest.fail.Exception, pytest.skip.Exception):
+            forked = Forked.prepared(lambda: self._session.ask_cell(world.spec), world.spec.timeout)
             try:
-                forked = Forked(self._session.ask_cell(world.spec), clock)
-            finally:
-                if forked is None:
-                    clock.close()
-            if self._template is None:
-                present = self._session.forked
-                self._template, self._world = self._make_template([forked, *([present] if present else [])]), world
-            forked.cell.fork_by(self._template, {"place": place, "node": item.nodeid}, clock.files)
-            self._place, self._item, self._waiting = place, item, forked
-        except (NsjailError, OSError, pytest.fail.Exception, pytest.skip.Exception):
-            # Which is told when it is its turn.
-            if forked:
+                if self._template is None:
+                    present = self._session.forked
+                    self._template, self._world = self._make_template([forked, *([present] if present else [])]), world
+                forked.cell.fork_by(self._template, {"place": place, "node": item.nodeid}, forked.clock.files)
+                self._place, self._item, self._waiting = place, item, forked
+            except BaseException:
                 forked.close()
-        except BaseException:
-            if forked:
-                forked.close()
-            raise
+                raise
 
     def _make_template(self, others: Sequence[Forked]) -> Template:
         from pytest_nsjail.runtime.template import Template

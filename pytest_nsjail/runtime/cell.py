@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from socket import SOL_SOCKET
 from typing import Any, NamedTuple
 
@@ -103,20 +103,12 @@ class Cell:
         :return: True in the child. Whether that could enter the jail is known with its first message, see :meth:`receive`.
         :raises SetupError: where there can be no child; in this process alone.
         """
-        assert self._doors is not None
         here = os.getcwd()
-        groups = self._bounds.group.doors() if self._bounds.group else []
-        try:
-            self.pid = self.arrival.fork(self._doors)
+        with self._entered("fork into the jail") as (doors, groups):
+            self.pid = self.arrival.fork(doors)
             if self.pid == 0:
-                self._settle(here, groups)
+                self._settle(here, doors, groups)
                 return True
-        except OSError as error:
-            raise SetupError("fork into the jail", error.errno) from error
-        finally:
-            for group in groups:
-                os.close(group)
-            self._close_doors()
         self._there = True
         self._theirs.close()
         # Not before: the child does not wait for it now.
@@ -140,18 +132,10 @@ class Cell:
         :param given: descriptors that it gets.
         :raises SetupError: where the template is gone.
         """
-        assert self._doors is not None
-        groups = self._bounds.group.doors() if self._bounds.group else []
         # The kernel tells, by its number here, who speaks.
         self.channel.setsockopt(SOL_SOCKET, wire.SO_PASSCRED, 1)
-        try:
-            template.bear(self._theirs, self._doors, groups, told, given)
-        except OSError as error:
-            raise SetupError("have a process forked into the jail", error.errno) from error
-        finally:
-            for group in groups:
-                os.close(group)
-            self._close_doors()
+        with self._entered("have a process forked into the jail") as (doors, groups):
+            template.bear(self._theirs, doors, groups, told, given)
         self._theirs.close()
         self._template = template
         self._ahead()
@@ -172,10 +156,26 @@ class Cell:
         self.pid, self._there = said.pid, True
         return True
 
-    def _settle(self, here: str, groups: Sequence[int]) -> None:
-        """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
+    @contextlib.contextmanager
+    def _entered(self, step: str) -> Iterator[tuple[Doors, Sequence[int]]]:
+        """What a process enters by, which nobody needs afterwards.
+
+        :raises SetupError: for an OSError, by the name of the step.
+        """
         assert self._doors is not None
-        self.arrival.settle(self._theirs, self._doors, groups, here)
+        groups = self._bounds.group.doors() if self._bounds.group else []
+        try:
+            yield self._doors, groups
+        except OSError as error:
+            raise SetupError(step, error.errno) from error
+        finally:
+            for group in groups:
+                os.close(group)
+            self._close_doors()
+
+    def _settle(self, here: str, doors: Doors, groups: Sequence[int]) -> None:
+        """In the child: join the jail, and be where the parent was, with the variables and bounds of this world."""
+        self.arrival.settle(self._theirs, doors, groups, here)
         self._init.close()
         self.channel.close()
         self.channel = self._theirs

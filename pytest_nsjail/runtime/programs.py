@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -31,11 +31,10 @@ from pytest_nsjail.spec.jail import ImageSpec, JailSpec, Options
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pytest_nsjail.runtime.flow import Adjust, Finished
+
 # A jail without a program: to execute the root directory is refused, and by then all else was not.
 _NOTHING = JailSpec(("/",))
-
-Adjust = Callable[[JailSpec], JailSpec]
-Finished = Callable[[JailSpec, Result], None]
 
 
 class Programs:
