@@ -8,7 +8,6 @@ could enter, and then not go back to a pid namespace that is not its own.
 from __future__ import annotations
 
 import os
-import signal
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,7 +48,8 @@ def fork(doors: Doors, *, direct: bool) -> int:
     """Fork; the child is in the jail's pid namespace, and is to :func:`join` the others.
 
     :param direct: whether this process has rights over its own pid namespace: else it would not find back.
-    :return: the child, as this process numbers it; 0 in the child.
+    :return: the child, as this process numbers it; 0 in the child. It is lost where a signal's handler raises meanwhile: let them be
+        :func:`pytest_nsjail.kernel.handlers.held`.
     :raises OSError: from fork(2) and setns(2), in this process alone.
     """
     return _directly(doors) if direct else _by_another(doors)
@@ -96,10 +96,7 @@ def _by_another(doors: Doors) -> int:
 
 def _between(doors: Doors, tell: int) -> int:
     """In a process that goes into the jail's user namespace, to have its only child there; then it is in the way."""
-    interrupt = signal.getsignal(signal.SIGINT)
     try:
-        # Ctrl-C is for the two others.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if not _inside("user", doors.user):
             syscall.setns(doors.user, syscall.CLONE_NEWUSER)
         syscall.setns(doors.pid, syscall.CLONE_NEWPID)
@@ -112,7 +109,6 @@ def _between(doors: Doors, tell: int) -> int:
             os.write(tell, _PID.pack(child))
         finally:
             os._exit(0)
-    signal.signal(signal.SIGINT, interrupt)
     os.close(tell)
     return 0
 
@@ -156,8 +152,11 @@ def _inside(kind: str, fd: int) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Reap a child where it has ended."""
-    return bool(os.waitpid(pid, os.WNOHANG)[0])
+    """Reap a child where it has ended; who was interrupted when it was reaped may ask again."""
+    try:
+        return bool(os.waitpid(pid, os.WNOHANG)[0])
+    except ChildProcessError:
+        return True
 
 
 def reap(pid: int) -> int:

@@ -123,7 +123,7 @@ class Parent:
         if not self._alive:
             return
         told = None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, NsjailError):
             if not self._poll.poll(_KNOWS * 1000):
                 self._cell.kill(signal.SIGINT)
             while self._poll.poll(_TEARS_DOWN * 1000) and self._ready() and (said := self._cell.receive()) is not None:

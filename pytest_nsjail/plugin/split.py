@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nsjail.errors import NsjailError
+from pytest_nsjail.kernel import handlers
 from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
 from pytest_nsjail.plugin.clock import be_ready
@@ -80,12 +81,16 @@ class Split:
             if session.forked is None:
                 spec = self._spec()
                 session.forked = Forked.prepared(lambda: session.cell(spec), self._world.spec.timeout)
+                for adaptor in session.adaptors:
+                    adaptor.parent_before(self.item)
                 cell, clock = session.forked
-                if self._fork(session.forked):
-                    be_ready(clock.files)
-                    output.close()
-                    self._be_child(cell.channel, apart=output.apart)
-                    return True
+                # Until each of the two knows who it is.
+                with handlers.held():
+                    if self._fork(cell):
+                        be_ready(clock.files)
+                        output.close()
+                        self._be_child(cell.channel, apart=output.apart)
+                        return True
         except BaseException:
             output.close()
             session.give_up_forked()
@@ -96,22 +101,19 @@ class Split:
         self.parent = Parent(self.item, *forked, output, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
         return False
 
-    def _fork(self, forked: Forked) -> bool:
+    def _fork(self, cell: Cell) -> bool:
         """Have a child of this process's.
 
         :return: True in the child.
         """
         __tracebackhide__ = True
-        session = self._session
         try:
-            for adaptor in session.adaptors:
-                adaptor.parent_before(self.item)
             with forking(self.item.config):
-                child = forked.cell.fork()
+                child = cell.fork()
         except NsjailError as error:
             options.unavailable(self.item.config, error)
         if child:
-            session.successor.disown()
+            self._session.successor.disown()
         return child
 
     def _be_child(self, channel: socket, *, apart: bool) -> Child:

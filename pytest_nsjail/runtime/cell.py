@@ -98,7 +98,7 @@ class Cell:
         self._left: bool | None = None
 
     def fork(self) -> bool:
-        """Fork this process into the jail.
+        """Fork this process into the jail; see :func:`pytest_nsjail.jail.entry.fork` on signals.
 
         :return: True in the child. Whether that could enter the jail is known with its first message, see :meth:`receive`.
         :raises SetupError: where there can be no child; in this process alone.
@@ -252,9 +252,10 @@ class Cell:
         """End it at once, where :meth:`end` was not reached, and wait until it has."""
         self._let_go()
         if self._there:
-            self._there = False
             if self._template is None:
-                reap(self.pid)
+                with contextlib.suppress(ChildProcessError):  # it was, by who was interrupted then
+                    reap(self.pid)
+            self._there = False
 
     def _let_go(self) -> None:
         for sock in (self.channel, self._theirs, self._init):

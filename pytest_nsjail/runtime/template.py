@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from pytest_nsjail.jail.arrival import Arrival
 from pytest_nsjail.jail.entry import Doors, reap
-from pytest_nsjail.kernel import wire
+from pytest_nsjail.kernel import handlers, wire
 
 # What a process does when it is in its jail, and does not come back from: the socket to pytest, what this told, and what it gave along.
 Run = Callable[[socket, dict[str, Any], Sequence[int]], NoReturn]
@@ -38,17 +38,18 @@ class Template:
     def __init__(self, arrival: Arrival, run: Run, disown: Callable[[], None]) -> None:
         self._sock, theirs = wire.pair()
         with theirs:
+            self._pid = -1
             try:
-                self._pid = os.fork()
+                with handlers.held():
+                    self._pid = os.fork()
                 if self._pid == 0:
-                    try:
-                        self._sock.close()
-                        disown()
-                        _serve(theirs, arrival, run)
-                    finally:
-                        _exit(1)
-            except OSError:
-                self._sock.close()
+                    self._sock.close()
+                    disown()
+                    _serve(theirs, arrival, run)
+            except BaseException:
+                if self._pid == 0:
+                    _exit(1)
+                self.close()
                 raise
 
     def bear(self, channel: socket, doors: Doors, groups: Sequence[int], told: dict[str, Any], given: Sequence[int]) -> None:
@@ -79,7 +80,8 @@ class Template:
         # Closing is not enough while another fork holds a copy.
         self._sock.shutdown(SHUT_RDWR)
         self._sock.close()
-        reap(self._pid)
+        if self._pid > 0:
+            reap(self._pid)
 
 
 class _Children:

@@ -1,0 +1,82 @@
+"""Ctrl-C where it hurts: between a fork and that anybody knows of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+# As by the keyboard, when fork(2) has come back and before it is seen what it gave: where Python runs a signal's handler.
+CONFTEST = """
+    import os, signal
+    fork, forks = os.fork, []
+
+    def interrupted():
+        pid = fork()
+        forks.append(pid)
+        if len(forks) == {which} and (pid == 0) == {in_child}:
+            signal.raise_signal(signal.SIGINT)
+        return pid
+
+    os.fork = interrupted
+"""
+TESTS = """
+    import pytest
+
+    @pytest.fixture(scope="module")
+    def resource(tmp_path_factory):
+        yield
+        tmp_path_factory.getbasetemp().joinpath("torn-down").open("x")
+
+    @pytest.mark.parametrize("n", range({count}))
+    def test_it(n, resource): pass
+"""
+FEW, MANY = 4, 20
+
+
+def _session(inner: pytest.Pytester, count: int, *, which: int, in_child: bool) -> subprocess.Popen[str]:
+    inner.makeconftest(textwrap.dedent(CONFTEST).format(which=which, in_child=in_child))
+    inner.makepyfile(textwrap.dedent(TESTS).format(count=count))
+    command = [sys.executable, "-m", "pytest", "--nsjail", f"--basetemp={inner.path}/base"]
+    return subprocess.Popen(command, cwd=inner.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def _is_left(session: int) -> bool:
+    """Whether anybody of a session of processes is there."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                if os.getsid(int(path.name)) == session:
+                    return True
+            except ProcessLookupError:
+                pass
+    return False
+
+
+@pytest.mark.parametrize(
+    ("count", "which", "in_child"),
+    [(FEW, 1, False), (FEW, 2, False), (FEW, 2, True), (MANY, 2, False), (MANY, 3, True)],
+    ids=["the-first-tests", "a-tests", "in-its-process", "a-template's", "beside-a-template"],
+)
+def test_an_interrupted_fork_is_not_lost(inner: pytest.Pytester, count: int, which: int, in_child: bool) -> None:
+    with _session(inner, count, which=which, in_child=in_child) as session:
+        try:
+            said = session.communicate(timeout=30)[0]
+        except subprocess.TimeoutExpired:
+            session.kill()
+            raise
+    assert session.returncode == pytest.ExitCode.INTERRUPTED, said
+    # Once: nobody goes on as a second pytest.
+    assert said.count("!!! KeyboardInterrupt !!!") == 1
+    assert inner.path.joinpath("base/torn-down").exists()
+    assert not _is_left(session.pid)
+
+
+def test_a_template_takes_no_interest(inner: pytest.Pytester) -> None:
+    with _session(inner, MANY, which=2, in_child=True) as session:
+        said = session.communicate(timeout=30)[0]
+    assert session.returncode == 0, said
