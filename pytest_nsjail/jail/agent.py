@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
-import select
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_nsjail.jail import processes
 from pytest_nsjail.jail.notices import Notices
 from pytest_nsjail.jail.observer import Observer
 from pytest_nsjail.jail.perform import Site
+from pytest_nsjail.jail.poll import Poll
 from pytest_nsjail.kernel import rtnetlink, wire
 from pytest_nsjail.kernel.mounts import clone_mount
 
@@ -30,27 +31,16 @@ class Agent:
     :param observer: what programs tried to reach.
     """
 
-    def __init__(self, poll: select.poll, site: Site, notices: Notices, observer: Observer) -> None:
+    def __init__(self, poll: Poll, site: Site, notices: Notices, observer: Observer) -> None:
         self._poll, self._site, self._notices, self._observer = poll, site, notices, observer
         self._emulator: Emulator | None = None
-        self._channels: dict[int, socket.socket] = {}
 
     def admit(self, channel: int) -> None:
         """One more who may ask."""
-        self._channels[channel] = socket.socket(fileno=channel)
-        self._poll.register(channel, select.POLLIN)
+        self._poll.watch(channel, partial(self._answer, socket.socket(fileno=channel)))
 
-    def hears(self, fd: int) -> bool:
-        """Whether a descriptor is one of the channels, or of the emulator's."""
-        return fd in self._channels or (self._emulator is not None and self._emulator.hears(fd))
-
-    def answer(self, channel: int) -> None:
-        """Answer one question, or let go of who has gone; carry what the emulator was sent."""
-        if channel not in self._channels:
-            assert self._emulator is not None
-            self._emulator.carry(channel)
-            return
-        sock = self._channels[channel]
+    def _answer(self, sock: socket.socket, _: int) -> None:
+        """Answer one question, or let go of who has gone."""
         try:
             asked = wire.receive(sock)
             if asked is not None:
@@ -58,8 +48,7 @@ class Agent:
                 return
         except (BrokenPipeError, ConnectionResetError):
             pass
-        del self._channels[channel]
-        self._poll.unregister(channel)
+        self._poll.forget(sock.fileno())
         sock.close()
 
     def _reply(self, sock: socket.socket, asked: wire.Received) -> None:

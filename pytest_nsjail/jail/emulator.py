@@ -9,14 +9,15 @@ from __future__ import annotations
 import array
 import heapq
 import itertools
-import select
 import socket
 import struct
 import time
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
+from pytest_nsjail.jail.poll import Poll
 from pytest_nsjail.kernel.timer import Timer
 
 # include/uapi/linux/if_packet.h, if_ether.h
@@ -97,19 +98,15 @@ class Emulator:
     :param poll: where its descriptors are listened to.
     """
 
-    def __init__(self, poll: select.poll) -> None:
+    def __init__(self, poll: Poll) -> None:
         self._poll = poll
         self._links: dict[int, tuple[_Way, _Way]] = {}
-        self._ways: dict[int, tuple[int, _Way]] = {}
+        self._heard: set[_Way] = set()
         self._due: list[tuple[float, int, _Way, bytes]] = []
         self._order = itertools.count()
         self._buffer = memoryview(bytearray(1 << 17))
         self._timer = Timer()
-        poll.register(self._timer.fd, select.POLLIN)
-
-    def hears(self, fd: int) -> bool:
-        """Whether a descriptor is one of its own."""
-        return fd in self._ways or fd == self._timer.fd
+        poll.watch(self._timer.fd, self._deliver)
 
     def treat(self, number: int, ends: Sequence[str], treatment: Treatment) -> None:
         """Emulate a link from now on, or treat it otherwise.
@@ -120,16 +117,16 @@ class Emulator:
         """
         if number in self._links:
             for way in self._links[number]:
-                if way.source.fileno() not in self._ways:
+                if way not in self._heard:
                     way.heed()
         else:
             one, other = (_packets(name) for name in ends)
             self._links[number] = _Way(one, other), _Way(other, one)
         for direction, way in enumerate(self._links[number]):
             way.treat(treatment, direction)
-            if way.source.fileno() not in self._ways:
-                self._ways[way.source.fileno()] = number, way
-                self._poll.register(way.source, select.POLLIN)
+            if way not in self._heard:
+                self._heard.add(way)
+                self._poll.watch(way.source.fileno(), partial(self._carry, number, way))
 
     def release(self, number: int) -> None:
         """Let a link be, until it is treated again; what is on its way arrives now."""
@@ -147,13 +144,8 @@ class Emulator:
         self._due = [one for one in self._due if one[2] not in ways]
         heapq.heapify(self._due)
 
-    def carry(self, fd: int) -> None:
-        """What a descriptor of its own has come with."""
-        if fd == self._timer.fd:
-            self._timer.clear()
-            self._deliver()
-            return
-        number, way = self._ways[fd]
+    def _carry(self, number: int, way: _Way, _: int) -> None:
+        """Frames have come."""
         first = self._due[0][0] if self._due else None
         now = time.monotonic()
         try:
@@ -183,10 +175,12 @@ class Emulator:
             way.source.close()
 
     def _forget(self, way: _Way) -> None:
-        self._poll.unregister(way.source)
-        del self._ways[way.source.fileno()]
+        self._poll.forget(way.source.fileno())
+        self._heard.discard(way)
 
-    def _deliver(self) -> None:
+    def _deliver(self, events: int) -> None:
+        """Some have been late enough."""
+        self._timer.clear()
         now = time.monotonic()
         while self._due and self._due[0][0] <= now:
             _, _, way, frame = heapq.heappop(self._due)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
+
+from pytest_nsjail.jail.poll import Poll
 
 # systemd takes messages of a page.
 _ROOM = 4096
@@ -19,15 +20,12 @@ class Notices:
     would be part of what the program wrote.
 
     :param poll: where it is listened to.
-    :ivar fd: its descriptor; -1 before :meth:`listen`.
     :ivar ready: whether the program has said ``READY=1``.
     :ivar status: its last ``STATUS=``.
     """
 
-    def __init__(self, poll: select.poll) -> None:
+    def __init__(self, poll: Poll) -> None:
         self._poll = poll
-        self._sock: socket.socket | None = None
-        self.fd = -1
         self.ready = False
         self.status = ""
 
@@ -36,17 +34,15 @@ class Notices:
 
         :raises OSError: EADDRINUSE where somebody has the name.
         """
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sock.bind(f"\0{name}")
-        self.fd = self._sock.fileno()
-        self._poll.register(self.fd, select.POLLIN)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.bind(f"\0{name}")
+        self._poll.watch(sock.fileno(), lambda _: self._hear(sock))
 
-    def hear(self) -> None:
+    def _hear(self, sock: socket.socket) -> None:
         """Read what was said. Descriptors that came along (FDSTORE=1, BARRIER=1) are closed by the kernel, as nobody takes them."""
-        assert self._sock is not None
         for _ in range(_TURN):
             try:
-                message = self._sock.recv(_ROOM, socket.MSG_DONTWAIT)
+                message = sock.recv(_ROOM, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             for line in message.split(b"\n"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_nsjail.errors import Unsupported
 from pytest_nsjail.jail import processes
+from pytest_nsjail.jail.poll import Poll
 from pytest_nsjail.kernel import route, seccomp
 from pytest_nsjail.kernel.sock_diag import CLOSE, LISTEN, Diag
 
@@ -30,21 +31,16 @@ class Observer:
     :ivar off: why nothing is seen, as an errno; 0 where it is, or where nobody is to be observed.
     """
 
-    def __init__(self, poll: select.poll) -> None:
+    def __init__(self, poll: Poll) -> None:
         self._poll = poll
-        self._listeners: dict[int, seccomp.Listener] = {}
         self._attempts: dict[tuple[int, str, str, int, int], list[Any]] = {}
         self._asking: tuple[Diag, socket.socket, int] | None = None
         self.off = 0
 
-    def hears(self, fd: int) -> bool:
-        """Whether a descriptor is a listener's."""
-        return fd in self._listeners
-
     def admit(self, fd: int) -> None:
         """Somebody is under a filter from now on, whose listener this is."""
-        self._listeners[fd] = seccomp.Listener(fd)
-        self._poll.register(fd, select.POLLIN)
+        listener = seccomp.Listener(fd)
+        self._poll.watch(fd, lambda events: self._hear(fd, listener, events))
         if self._asking is None and not self.off:
             try:
                 self._ask()
@@ -53,15 +49,13 @@ class Observer:
             except OSError as error:
                 self.off = error.errno or errno.EOPNOTSUPP
 
-    def hear(self, fd: int, events: int) -> None:
+    def _hear(self, fd: int, listener: seccomp.Listener, events: int) -> None:
         """Look at one call, and let it pass."""
         if not events & select.POLLIN:
             # Nobody is under that filter any more.
-            self._poll.unregister(fd)
-            del self._listeners[fd]
+            self._poll.forget(fd)
             os.close(fd)
             return
-        listener = self._listeners[fd]
         told = listener.hear()
         if told is None:
             return

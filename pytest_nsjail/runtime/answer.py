@@ -125,9 +125,10 @@ class HttpWatch(ListeningWatch):
         return super().lost()
 
     def seen(self) -> str:
-        if self._exchange is not None:
-            return f"the server has not answered GET {self._path}"
-        return f"GET {self._path} was not answered with {self._wanted}: {self._last}" if self._last else super().seen()
+        if self._last:
+            later = ", and then it has not answered" if self._exchange else ""
+            return f"GET {self._path} was not answered with {self._wanted}: {self._last}{later}"
+        return f"the server has not answered GET {self._path}" if self._exchange else super().seen()
 
     def close(self) -> None:
         if self._exchange is not None:

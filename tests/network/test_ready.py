@@ -299,6 +299,7 @@ def test_http_asks_again_until_the_answer_is_right(start: Started):
     ("self.wfile.write(b'* OK IMAP4 ready' + bytes([10]))", "it answered what is no HTTP: b'* OK IMAP4 ready"),
     ("pass", "it hung up without an answer"),
     ("import time; time.sleep(60)", "the server has not answered GET /"),
+    ("import time; time.sleep(60) if next(turn) else self.answer(404)", "it answered 404 Not Found, and then it has not answered"),
 ])
 def test_http_that_is_answered_otherwise(start: Started, answer: str, words: str):
     assert words in str(start.not_ready(web(answer), Http(80, timeout=1.5)))
