@@ -78,6 +78,9 @@ class Record:
         self.begin()
 
 
+RECORD = pytest.StashKey[Record]()
+
+
 def _mark(jail: Jail) -> Mark:
     from pytest_nsjail.errors import NsjailError
 

@@ -72,13 +72,13 @@ def test_a_quiet_session_has_no_header(inner: pytest.Pytester) -> None:
 def test_the_fixtures_are_told_with_their_scopes(inner: pytest.Pytester) -> None:
     result = inner.runpytest_subprocess("--fixtures")
     result.stdout.fnmatch_lines([
-        "nsjail_image [[]session scope[]] -- *plugin/__init__.py:*",
+        "nsjail_image [[]session scope[]] -- *plugin/fixtures.py:*",
         "    Build an image from what it depends on: ``nsjail_image(?dependencies, env=, workdir=, user=, entrypoint=, cmd=, name=)``.",
-        "nsjail_run [[]session scope[]] -- *plugin/__init__.py:*",
+        "nsjail_run [[]session scope[]] -- *plugin/fixtures.py:*",
         "    Run a program in a jail of its own and wait for its end:*",
-        "nsjail_start -- *plugin/__init__.py:*",
+        "nsjail_start -- *plugin/fixtures.py:*",
         "    Start a program in a jail of its own and return when it is ready; it is stopped at the end of the test.",
-        "nsjail_start_session [[]session scope[]] -- *plugin/__init__.py:*",
+        "nsjail_start_session [[]session scope[]] -- *plugin/fixtures.py:*",
         "    Start a program in a jail of its own and return when it is ready; it is stopped at the end of the session.",
     ])
     result.stdout.no_fnmatch_line("_nsjail*")
