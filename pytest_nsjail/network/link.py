@@ -9,6 +9,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from pytest_nsjail.network.buffers import bound
 from pytest_nsjail.network.ledger import Entry
 from pytest_nsjail.network.pipes import SIZE, Pipe
 from pytest_nsjail.network.shared import Shared
@@ -118,6 +119,8 @@ class Link:
     def join(self, inner: socket.socket) -> None:
         """Somebody listens."""
         self._inner = inner
+        for sock in (self._client, inner):
+            bound(sock)
         moved = self._entry.moved
         self._flows = Flow(self, self._client, inner, (moved, 0)), Flow(self, inner, self._client, (moved, 1))
         self.loop.watch(inner.fileno(), self._of_inner)

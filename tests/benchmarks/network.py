@@ -19,7 +19,9 @@ from pytest_nsjail.runtime import Runtime
 from tests.benchmarks import engine
 from tests.benchmarks.measure import Times, interleaved, markdown
 
-ROUNDS, CONNECTIONS, MEBIBYTES = 9, 200, 512
+ROUNDS, CONNECTIONS, MEBIBYTES = 15, 200, 256
+# What a client hands over at once, in KiB: most libraries, iperf, and the server here.
+PIECES = (64, 128, 256)
 PLAIN, DIALLED, PUBLISHED, PROXY, DOCKER = "plain loopback", "dialled", "published", "docker-proxy, over loopback alone", "published by Docker"
 PYTHON = "/usr/bin/python3"
 # Reads all, then says one byte; of one byte it is the echo.
@@ -38,12 +40,11 @@ while True:
                 pass
         client.sendall(b'.')
 """
-_PIECE = bytes(1 << 18)
 Connect = Callable[[], socket.socket]
 
 
 def measured(directory: Path) -> str:
-    """The two tables: bytes in a stream, and a connection with one byte each way."""
+    """The tables: bytes in a stream, by pieces of several sizes, and a connection with one byte each way."""
     with Runtime(str(directory / "store")) as runtime, ExitStack() as stack:
         library = Path(PYTHON).resolve().name
         image = runtime.image(Elf(PYTHON, to="/bin/python"), Tree(f"/usr/lib/{library}", exclude=("test", "__pycache__")), env={"PATH": "/bin"})
@@ -64,11 +65,16 @@ def measured(directory: Path) -> str:
             ways[DOCKER] = lambda: socket.create_connection(("127.0.0.1", outer))
         # It waits until its server listens.
         _connected(ways[PUBLISHED])
-        streams = interleaved({name: lambda connect=connect: _streamed(connect) for name, connect in ways.items()}, ROUNDS)
+        streams = {
+            size: interleaved({name: lambda connect=connect, size=size: _streamed(connect, size) for name, connect in ways.items()}, ROUNDS) for size in PIECES
+        }
         connections = interleaved({name: lambda connect=connect: [_connected(connect) for _ in range(CONNECTIONS)] for name, connect in ways.items()}, ROUNDS)
-    one = _table(streams, f"{MEBIBYTES} MiB in a stream", lambda seconds: f"{MEBIBYTES / seconds:.0f} MiB/s", lambda plain, way: plain / way)
-    other = _table(connections, "connect, and one byte each way", lambda seconds: f"{seconds / CONNECTIONS * 1e6:.0f} us", lambda plain, way: way / plain)
-    return f"{one}\n\n{other}"
+    tables = [
+        _table(times, f"a stream by pieces of {size} KiB", lambda seconds: f"{MEBIBYTES / seconds:.0f} MiB/s", lambda plain, way: plain / way)
+        for size, times in streams.items()
+    ]
+    last = _table(connections, "connect, and one byte each way", lambda seconds: f"{seconds / CONNECTIONS * 1e6:.0f} us", lambda plain, way: way / plain)
+    return "\n\n".join((*tables, last))
 
 
 def _table(times: Times, what: str, shown: Callable[[float], str], ratio: Callable[[float, float], float]) -> str:
@@ -79,10 +85,11 @@ def _table(times: Times, what: str, shown: Callable[[float], str], ratio: Callab
     return markdown((what, "median", f"ratio to {PLAIN}"), rows)
 
 
-def _streamed(connect: Connect) -> None:
+def _streamed(connect: Connect, size: int) -> None:
+    piece = bytes(size << 10)
     with connect() as sock:
-        for _ in range(MEBIBYTES * 4):
-            sock.sendall(_PIECE)
+        for _ in range((MEBIBYTES << 10) // size):
+            sock.sendall(piece)
         sock.shutdown(socket.SHUT_WR)
         _answered(sock)
 
