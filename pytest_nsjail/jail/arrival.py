@@ -46,6 +46,8 @@ class Arrival(NamedTuple):
         :param here: where its parent is.
         """
         try:
+            # Of pytest's session and process group it would be all the same, by the number 0 (kill(2)): a signal to those reaches pytest.
+            os.setsid()
             join(doors, capabilities=self.capabilities, groups=groups, user=self.user)
             self.disown()
             for number, soft, hard in self.rlimits:

@@ -30,6 +30,7 @@ from pytest_nsjail.jail.steps import (
     ShareNetwork,
     Stage,
     Step,
+    Terminal,
     Unshare,
     Unstage,
     Workplace,
@@ -196,6 +197,11 @@ class Site:
             case BindDevice(path):
                 fd = _device(path)
                 self._onto(path, directory=False, attached=fd)
+            case Terminal(path):
+                terminal, where = _device(path), os.open(f"{self.stage}/dev/tty", os.O_PATH | os.O_CLOEXEC)
+                attach_mount(terminal, where, path=path)
+                for fd in (terminal, where):
+                    os.close(fd)
             case ReadOnlyRoot():
                 root = os.open(f"{self.stage}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 restrict_mount(root, MOUNT_ATTR_RDONLY, path="/", recursive=False)

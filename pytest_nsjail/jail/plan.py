@@ -25,6 +25,7 @@ from pytest_nsjail.jail.steps import (
     ShareNetwork,
     Stage,
     Step,
+    Terminal,
     Unshare,
     Unstage,
     Workplace,
@@ -73,6 +74,7 @@ class Surroundings(NamedTuple):
     :param writable: what stays the host's, and writable.
     :param project: the directory that is copied on write.
     :param mounted: mount points below the project: no layer over it reaches into them.
+    :param terminal: the terminal of this session of processes; empty: it has none.
     """
 
     hidden: tuple[tuple[str, int], ...]
@@ -80,6 +82,7 @@ class Surroundings(NamedTuple):
     writable: tuple[str, ...]
     project: str
     mounted: tuple[str, ...] = ()
+    terminal: str = ""
 
 
 _HOSTS = "/etc/hosts"
@@ -118,9 +121,10 @@ def isolated(around: Surroundings, world: World, *, rootfs: str | None, hostname
     shown = (*((path, False) for path in (*needed, *mounted)), *((path, True) for path in writable))
     userxattr = not world.initial
     work = Workplace(shown, project, fresh, uid, gid, userxattr)
+    terminal = (Terminal(around.terminal),) if around.terminal else ()
     if rootfs:
-        return Hold(*work), Overlay(rootfs, userxattr), work, Furnish(), Pivot(), Hostname(hostname)
-    return Hold(*work), HostRoot(tuple(hidden)), work, Unstage(), Hostname(hostname)
+        return *terminal, Hold(*work), Overlay(rootfs, userxattr), work, Furnish(), Pivot(), Hostname(hostname)
+    return *terminal, Hold(*work), HostRoot(tuple(hidden)), work, Unstage(), Hostname(hostname)
 
 
 def _below(path: str, others: Iterable[str]) -> bool:

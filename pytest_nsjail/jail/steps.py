@@ -140,6 +140,12 @@ class BindDevice(NamedTuple):
     path: str
 
 
+class Terminal(NamedTuple):
+    """What /dev/tty is to a test: it is of no session of the terminal's, and so the kernel gives it none (tty(4))."""
+
+    path: str
+
+
 class ReadOnlyRoot(NamedTuple):
     """No more writing to the root file system; mounts on it keep their own mode."""
 
@@ -156,14 +162,14 @@ class Hostname(NamedTuple):
 
 Step = (
     Unshare | Stage | Proc | ProtectProc | Devices | Loopback | Overlay | Hold | HostRoot | Workplace | Unstage | ShareNetwork | ShareIpc | Furnish | BindPath
-    | MountTmpfs | MountHosts | BindDevice | ReadOnlyRoot | Pivot | Hostname
+    | MountTmpfs | MountHosts | BindDevice | Terminal | ReadOnlyRoot | Pivot | Hostname
 )
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
     for kind in (
         Unshare, Stage, Proc, ProtectProc, Devices, Loopback, Overlay, Hold, HostRoot, Workplace, Unstage, ShareNetwork, ShareIpc, Furnish, BindPath,
-        MountTmpfs, MountHosts, BindDevice, ReadOnlyRoot, Pivot, Hostname,
+        MountTmpfs, MountHosts, BindDevice, Terminal, ReadOnlyRoot, Pivot, Hostname,
     )
 }
 
@@ -208,6 +214,8 @@ def describe(step: Step) -> str:
             return f"the names of the network on {target}"
         case BindDevice(path):
             return f"the device {path}"
+        case Terminal(path):
+            return f"the terminal {path} as /dev/tty"
         case ReadOnlyRoot():
             return "a read-only root"
         case Pivot():

@@ -26,8 +26,8 @@ from pytest_nsjail.plugin.report import unpacked
 if TYPE_CHECKING:
     from pytest_nsjail.runtime.cell import Cell, Ending
 
-# What an interrupted child may take: to come to know it, and to tear its test down, in seconds.
-_KNOWS, _TEARS_DOWN = 0.3, 5.0
+# What an interrupted child may take to tear its test down, in seconds.
+_TEARS_DOWN = 5.0
 _OURS = frozenset(f"pytest_nsjail.plugin.{name}" for name in ("split", "parent", "carrier"))
 _ORDER = {"stdout": 0, "stderr": 1, "log": 2}
 
@@ -118,14 +118,16 @@ class Parent:
         report.sections, report.user_properties = list(report.sections), list(report.user_properties)
         return report
 
-    def give_up(self) -> None:
-        """End the child before its time: pytest was interrupted, and the child may have been too. It may tear its test down."""
+    def give_up(self) -> dict[str, Any] | None:
+        """End the child before its time, as pytest was interrupted. It hears of that, and may tear its test down.
+
+        :return: its last word.
+        """
         if not self._alive:
-            return
+            return None
         told = None
         with contextlib.suppress(OSError, NsjailError):
-            if not self._poll.poll(_KNOWS * 1000):
-                self._cell.kill(signal.SIGINT)
+            self._cell.kill(signal.SIGINT)
             while self._poll.poll(_TEARS_DOWN * 1000) and self._ready() and (said := self._cell.receive()) is not None:
                 if said.body.get("kind") == "left":
                     told = said.body
@@ -133,6 +135,7 @@ class Parent:
         with contextlib.suppress(OSError):
             self._cell.kill()
         self._end("interrupt", told)
+        return told
 
     def _say(self, when: str, **more: Any) -> None:
         session = self.item.session
@@ -151,10 +154,13 @@ class Parent:
             try:
                 body = self._next(when)
             except (KeyboardInterrupt, SystemExit, pytest.exit.Exception) as error:
-                # The debugger has heard the keyboard's, too, and it is his.
                 if debugged and isinstance(error, KeyboardInterrupt):
+                    # It is for who sits before the debugger.
+                    self._cell.kill(signal.SIGINT)
                     continue
-                self.give_up()
+                told = self.give_up()
+                if told is not None and isinstance(error, KeyboardInterrupt) and told.get("how") == "interrupt":
+                    _interrupt(told)
                 raise
             kind = body.get("kind")
             try:
@@ -278,7 +284,7 @@ class Parent:
             code = body.get("code")
             raise pytest.exit.Exception(text, code if isinstance(code, int) else None)
         if how == "interrupt":
-            carrier.raised_at(KeyboardInterrupt(*([text] if text else [])), str(body.get("path")), int(body.get("line", 1)))
+            _interrupt(body)
         carrier.fail(f"pytest itself failed in the test's process during {when}:\n{text}")
 
     def _end(self, when: str, body: dict[str, Any] | None) -> Ending:
@@ -305,6 +311,15 @@ class Parent:
         if written:
             self._about.append(("nsjail: written in the project, and gone", written))
         return ending
+
+
+def _interrupt(body: dict[str, Any]) -> NoReturn:
+    """A keyboard's interrupt, where the child had it."""
+    text = str(body.get("text") or "")
+    error = KeyboardInterrupt(*([text] if text else []))
+    # What this process heard of it is no part of the story.
+    error.__suppress_context__ = True
+    carrier.raised_at(error, str(body.get("path")), int(body.get("line", 1)))
 
 
 def _merged(sections: list[private.Section]) -> list[private.Section]:

@@ -33,8 +33,30 @@ def surroundings(*, project: str, writable: Iterable[str], network: str) -> Surr
     return Surroundings(
         # What a test is given to write to is not hidden from it, nor is the project.
         tuple(sorted((path, mode) for path, mode in real.items() if path not in (project, *kept))),
-        tuple(sorted(found - set(real))), kept, project, tuple(path for path in mount_points() if path.startswith(f"{project}/")),
+        tuple(sorted(found - set(real))), kept, project, tuple(path for path in mount_points() if path.startswith(f"{project}/")), _terminal(),
     )
+
+
+def _terminal() -> str:
+    """The device behind /dev/tty, where it is a pseudo-terminal; empty: there is none."""
+    # proc_pid_stat(5): tty_nr. Documentation/admin-guide/devices.txt: 136 to 143 are the slaves of /dev/ptmx.
+    with open("/proc/self/stat", "rb") as stat:
+        device = int(stat.read().rpartition(b")")[2].split()[4])
+    if not 136 <= os.major(device) <= 143:
+        return ""
+    slave = f"/dev/pts/{os.minor(device) + 256 * (os.major(device) - 136)}"
+    try:
+        fd = os.open(slave, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        # In a container there may be another of the same number: this call is refused for any but this session's own.
+        os.tcgetpgrp(fd)
+        return slave
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def _home() -> str:

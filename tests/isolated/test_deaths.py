@@ -102,6 +102,24 @@ def test_leftovers(inner: pytest.Pytester, chosen: str, outcomes: dict[str, int]
     result.stdout.fnmatch_lines(["*nsjail: leftovers at teardown*", "*sleep 1000"])
 
 
+@pytest.mark.parametrize("how", [
+    "os.kill(0, signal.SIGTERM)",
+    "os.killpg(os.getpgrp(), signal.SIGTERM)",
+    "os.kill(os.getppid(), signal.SIGTERM)",
+    "os.system('trap \"kill -TERM 0\" EXIT; true')",
+])
+def test_its_process_group_is_its_own(inner: pytest.Pytester, how: str) -> None:
+    inner.makepyfile(IMPORTS + f"""
+@pytest.mark.parametrize("n", range(12))
+def test_before(n): assert os.getsid(0) == os.getpgrp() == os.getpid()
+def test_it(): {how}
+def test_next(): pass
+""")
+    result = inner.runpytest_subprocess("--nsjail", timeout=60)
+    result.assert_outcomes(passed=13, failed=1)
+    result.stdout.fnmatch_lines(["*died during call: killed by SIGTERM*"])
+
+
 def test_a_time_limit_shows_every_thread(inner: pytest.Pytester) -> None:
     inner.makepyfile(IMPORTS + """
 import threading

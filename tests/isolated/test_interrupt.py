@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,24 @@ def test_a_template_takes_no_interest(inner: pytest.Pytester) -> None:
     with _session(inner, MANY, which=2, in_child=True) as session:
         said = session.communicate(timeout=30)[0]
     assert session.returncode == 0, said
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+def test_it_is_told_where_the_test_was(inner: pytest.Pytester, count: int) -> None:
+    inner.makepyfile(test_it=textwrap.dedent(f"""
+        import pathlib, pytest, time
+        @pytest.mark.parametrize("n", range({count}))
+        def test_before(n): pass
+        def test_it(tmp_path_factory):
+            tmp_path_factory.getbasetemp().joinpath("begun").open("x")
+            time.sleep(60)
+    """))
+    command = [sys.executable, "-m", "pytest", "--nsjail", f"--basetemp={inner.path}/base"]
+    with subprocess.Popen(command, cwd=inner.path, stdout=subprocess.PIPE, text=True, start_new_session=True) as session:
+        while not inner.path.joinpath("base/begun").exists():
+            assert session.poll() is None
+            time.sleep(0.01)
+        os.killpg(session.pid, signal.SIGINT)
+        said = session.communicate(timeout=30)[0]
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert "test_it.py:6: KeyboardInterrupt" in said
