@@ -45,6 +45,7 @@ class Arrival(NamedTuple):
         :param groups: descriptors of the control groups' cgroup.procs to join.
         :param here: where its parent is.
         """
+        refused = ""
         try:
             # Of pytest's session and process group it would be all the same, by the number 0 (kill(2)): a signal to those reaches pytest.
             os.setsid()
@@ -56,10 +57,11 @@ class Arrival(NamedTuple):
             try:
                 os.chdir(here)
             except OSError:
+                refused = f"go to {self.project} as uid {os.getuid()}"
                 os.chdir(self.project)
         except BaseException as error:
             # Whatever it is: this process must not go on as a second pytest.
             try:
-                wire.send(channel, {"refused": f"enter the jail: {error}", "errno": getattr(error, "errno", None) or 0})
+                wire.send(channel, {"refused": refused or f"enter the jail: {error}", "errno": getattr(error, "errno", None) or 0})
             finally:
                 os._exit(1)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from posix import _exit  # not os's: coverage may have put its own there, which saves what is the parent's
 from socket import socket
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -23,6 +23,9 @@ from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.coded import coded
 from pytest_nsjail.plugin.report import packed
 
+if TYPE_CHECKING:
+    from pytest_nsjail.spec.isolated import IsolatedSpec
+
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup  # type: ignore[import-not-found]
 
@@ -31,13 +34,16 @@ class Child:
     """One item, in its own process.
 
     :param hooks: those of which others see the calls in the parent, and not here.
+    :param spec: where it runs.
     :param apart: whether what it writes is no concern of its parent's: else the two go in step.
     """
 
-    def __init__(self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone], *, apart: bool) -> None:
+    def __init__(
+        self, item: pytest.Item, channel: socket, adaptors: list[Adaptor], hooks: Sequence[private.Alone], spec: IsolatedSpec, *, apart: bool,
+    ) -> None:
         # Nothing that is here already will ever be garbage in this process: let the collector not touch, and so copy, the pages it is on.
         gc.freeze()
-        self.item, self._channel, self._adaptors = item, channel, adaptors
+        self.item, self._channel, self._adaptors, self._spec = item, channel, adaptors, spec
         self._pid = os.getpid()
         self._at, self._calling = "setup", False
         self._report: pytest.TestReport | None = None
@@ -108,6 +114,8 @@ class Child:
         report = yield
         if not ours:
             return report
+        if call.excinfo is not None and report.failed:
+            self._explain(report, call.excinfo.value)
         last = call.when == "teardown"
         if last and private.interactive(call, report):
             # Pytest calls it later, when this process is no more. By then nobody waits for it, either.
@@ -128,6 +136,13 @@ class Child:
         else:
             self._at = "call" if call.when == "setup" else "teardown"
         return report
+
+    def _explain(self, report: pytest.TestReport, error: BaseException) -> None:
+        from pytest_nsjail.plugin import because
+
+        config = self.item.config
+        if said := because.words(error, self._spec, (str(config.rootpath), private.base_temp(config), *self._spec.writable)):
+            report.sections.append(("nsjail: isolated", said))
 
     def log_report(self, report: pytest.TestReport) -> None:
         """Pass on what is logged besides the phases' reports: those of subtests."""

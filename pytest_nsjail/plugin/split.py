@@ -119,7 +119,7 @@ class Split:
     def _be_child(self, channel: socket, *, apart: bool) -> Child:
         self.undo()
         self._session.forked = None
-        self.child = Child(self.item, channel, self._session.adaptors, self._session.hooks, apart=apart)
+        self.child = Child(self.item, channel, self._session.adaptors, self._session.hooks, self._world.spec, apart=apart)
         return self.child
 
     def _runtest(self) -> None:
