@@ -18,10 +18,11 @@ class Sockets:
     """Asks one jail's init; several threads may.
 
     :param channel: opens a channel to it, on the first question.
+    :param ended: what there is to say where the jail has ended.
     """
 
-    def __init__(self, channel: Callable[[], socket.socket]) -> None:
-        self._open = channel
+    def __init__(self, channel: Callable[[], socket.socket], ended: Callable[[], JailEnded] = lambda: JailEnded("the jail has ended")) -> None:
+        self._open, self._ended = channel, ended
         self._channel: socket.socket | None = None
         self._lock = threading.Lock()
 
@@ -158,7 +159,7 @@ class Sockets:
                 self._channel = None
                 raise
         if said is None:
-            raise JailEnded("the jail has ended")
+            raise self._ended()
         if number := said.body.get("errno"):
             raise OSError(number, os.strerror(number), body.get("path"))
         return said

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from pytest_nsjail.errors import JailEnded, SpecError
+from pytest_nsjail.errors import JailEnded, NsjailError, SpecError
 from pytest_nsjail.network import dial, observed
 from pytest_nsjail.network.observed import Connection, Listener, Process
 from pytest_nsjail.network.published import Published
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 Socket = sockets.socket
 # Seconds that a connection may take, unless told.
 TIMEOUT = 10.0
+
+
+class Ports(dict[Inner, tuple[str, int]]):
+    """Published ports; one that is not says what would publish it."""
+
+    def __missing__(self, inner: Inner) -> tuple[str, int]:
+        raise KeyError(f"{inner!r} is not published; write publish={{{inner!r}: 0}} where the jail is started")
 
 
 class Endpoint:
@@ -41,7 +48,7 @@ class Endpoint:
 
         Whoever connects before its server listens waits until it does.
         """
-        return {inner: port.address for inner, port in self.published.items()}
+        return Ports((inner, port.address) for inner, port in self.published.items())
 
     @property
     def addresses(self) -> Addresses:
@@ -69,7 +76,18 @@ class Endpoint:
         :raises OSError: as connect(2): ConnectionRefusedError where nobody listens.
         :raises JailEnded: where it has ended.
         """
-        return dial.dial(self._source, self._target("dial", target), host=host and check.address("dial()", "host", host), udp=udp, timeout=timeout)
+        place, address = self._target("dial", target), host and check.address("dial()", "host", host)
+        try:
+            return dial.dial(self._source, place, host=address, udp=udp, timeout=timeout)
+        except ConnectionRefusedError as error:
+            raise ConnectionRefusedError(error.errno, f"{error.strerror}: nobody listens on {target!r} in {self!r}; {self._who_listens()}") from None
+
+    def _who_listens(self) -> str:
+        try:
+            found = ", ".join(map(str, self.listeners()))
+        except (NsjailError, OSError) as error:
+            return f"who does is not known: {error}"
+        return f"who does: {found}" if found else "nor does anybody anywhere else"
 
     def socket(self, family: int = sockets.AF_INET, type: int = sockets.SOCK_STREAM, proto: int = 0) -> Socket:
         """A fresh socket that lives in its network, as :class:`socket.socket`.

@@ -96,10 +96,17 @@ def check(items: list[pytest.Item]) -> bool:
     """Look at every marker, before any test is run.
 
     :return: whether anything is isolated.
-    :raises pytest.UsageError: for the first that cannot be meant.
+    :raises pytest.UsageError: for those that cannot be meant.
     """
-    # Not any(): each is to be looked at.
-    return bool([item for item in items if world(item)])
+    found, wrong = False, []
+    for item in items:
+        try:
+            found = world(item) is not None or found
+        except pytest.UsageError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise pytest.UsageError(*wrong)
+    return found
 
 
 def any_of(items: list[pytest.Item]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,16 +67,31 @@ class Record:
 
     def attach(self, report: pytest.TestReport) -> None:
         """Add to a failed report what is known, once."""
+        self._see_who_ended()
         if self._forgotten:
             report.sections.append(("nsjail", f"{self._forgotten} earlier programs are not shown"))
+        # An error's own words have it all, where the test failed by what a program did.
+        told = {line.removeprefix("E").strip() for line in report.longreprtext.splitlines()}
         for result, before in self._results:
-            report.sections.append((printable(f"nsjail: {result.status}"), printable(result.report(before))))
+            text = printable(result.report(before))
+            if not all(line.strip() in told for line in text.splitlines()):
+                report.sections.append((printable(f"nsjail: {result.status}"), text))
         for jail, before in self._jails:
-            report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(_said(jail, before))))
+            if said := _said(jail, before):
+                report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(said)))
         for network, shown in self._faults.items():
             if len(network.log) > shown:
                 report.sections.append((printable(f"nsjail: network {network.name}"), "\n".join(map(str, network.log[shown:]))))
         self.begin()
+
+    def _see_who_ended(self) -> None:
+        """Programs that nobody has waited for: how they ended is told as of any other, by :meth:`finished`."""
+        from pytest_nsjail.errors import NsjailError
+
+        for jail, _ in list(self._jails):
+            with suppress(NsjailError):
+                if jail.ended:
+                    jail.wait()
 
 
 RECORD = pytest.StashKey[Record]()
@@ -91,7 +107,7 @@ def _mark(jail: Jail) -> Mark:
 
 
 def _said(jail: Jail, before: Mark) -> str:
-    """The end of what a jail has said during the test."""
+    """The end of what a jail has said during the test; empty for one of a wider scope that has said nothing."""
     from pytest_nsjail.errors import NsjailError
     from pytest_nsjail.runtime.result import tails
 
@@ -100,8 +116,7 @@ def _said(jail: Jail, before: Mark) -> str:
     except NsjailError:
         return "(it was closed, and what it said is gone)"
     said += _not_there(jail)
-    silent = "(it has said nothing so far)" if before == _BEGINNING else "(it has said nothing during the test)"
-    return "\n".join(said) or silent
+    return "\n".join(said) or ("(it has said nothing so far)" if before == _BEGINNING else "")
 
 
 def _not_there(jail: Jail) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nsjail.errors import NsjailError
+from pytest_nsjail.errors import NsjailError, ResolveError, SpecError
 from pytest_nsjail.kernel import handlers
 from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
@@ -139,6 +139,8 @@ class Split:
 
     def _spec(self) -> IsolatedSpec:
         """The declaration, with the image that its fixture has."""
+        from pytest_nsjail.spec.jail import ImageSpec
+
         name, spec = self._world.image, self._world.spec
         if not name:
             return spec
@@ -147,8 +149,11 @@ class Split:
             problem = "there is no such fixture" if scope is None else "it is function-scoped, and would be set up inside"
             instead = "Write the name of a fixture of session, package, module or class scope that returns nsjail_image(...)."
             carrier.fail(f"pytest.mark.isolated(image={name!r}): {problem}. {instead}")
-        image = private.fixture(self.item, name)
-        return dataclasses.replace(spec, image=getattr(image, "spec", image))
+        value = private.fixture(self.item, name)
+        image = getattr(value, "spec", value)
+        if not isinstance(image, ImageSpec):
+            carrier.fail(f"pytest.mark.isolated(image={name!r}): the fixture gave {value!r}, which is no image. Let it return nsjail_image(...).")
+        return dataclasses.replace(spec, image=image)
 
 
 class Session:
@@ -217,6 +222,9 @@ class Session:
         """The same for the test that runs; where there can be none, this is its end."""
         try:
             return self.ask_cell(spec)
+        except (SpecError, ResolveError) as error:
+            # A mistake to mend, and no reason to skip.
+            options.fail(error)
         except NsjailError as error:
             options.unavailable(self._config, error)
 

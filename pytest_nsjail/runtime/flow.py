@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ from pytest_nsjail.jail.keeper import Keeper
 from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.cells import Cells
 from pytest_nsjail.runtime.ground import Ground
+from pytest_nsjail.spec import check
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.dependency import Dependency
 from pytest_nsjail.spec.isolated import IsolatedSpec
-from pytest_nsjail.spec.jail import ImageSpec, JailSpec, Options
+from pytest_nsjail.spec.jail import ImageOptions, ImageSpec, JailSpec, Options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,17 +74,15 @@ class Runtime:
         """
         self._programs.check()
 
-    def image(
-        self, *dependencies: Dependency, env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None,
-        entrypoint: Iterable[str] = (), cmd: Iterable[str] = (), name: str | None = None,
-    ) -> Image:
-        """Build an image; see :meth:`ImageSpec.declared`.
+    def image(self, *dependencies: Dependency, **options: Unpack[ImageOptions]) -> Image:
+        """Build an image; see :class:`ImageSpec`.
 
         :raises SpecError: for a declaration that cannot be meant.
         :raises ResolveError: for one that this host cannot satisfy.
         :raises SetupError: where the store cannot take it.
         """
-        return self._programs.build(ImageSpec.declared(*dependencies, env=env, workdir=workdir, user=user, entrypoint=entrypoint, cmd=cmd, name=name))
+        check.options("nsjail_image()", options, ImageOptions.__annotations__)
+        return self._programs.build(ImageSpec.declared(*dependencies, **options))
 
     def run(self, argv: Iterable[StrPath], *, image: Image | None = None, check: bool = False, **options: Unpack[Options]) -> Result:
         """Run a program in a jail and wait for its end.

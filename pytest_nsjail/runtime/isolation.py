@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_nsjail.errors import Unsupported
+from pytest_nsjail.errors import SpecError, Unsupported
 from pytest_nsjail.image.host import HostView
 from pytest_nsjail.jail.entry import User
 from pytest_nsjail.jail.plan import Surroundings, World, homes, isolated
@@ -55,6 +55,7 @@ class Isolations:
     def settle(self, spec: IsolatedSpec, project: str, writable: Iterable[str]) -> Isolation:
         """Settle one.
 
+        :raises SpecError: for a directory that is not there.
         :raises ResolveError: for a user that is not there.
         :raises Unsupported: for ids that cannot be had here.
         """
@@ -64,6 +65,9 @@ class Isolations:
         return self._settled[key]
 
     def _isolation(self, spec: IsolatedSpec, project: str, writable: tuple[str, ...]) -> Isolation:
+        for path in spec.writable:
+            if not os.path.exists(path):
+                raise SpecError("pytest.mark.isolated", f"writable names {path}, which is not there", "Make it first, or leave it out.")
         world, uid, gid = self._world, os.getuid(), os.getgid()
         around = surroundings(project=project, writable=(*writable, *spec.writable), network=spec.network)
         if around.mounted and not world.privileged:

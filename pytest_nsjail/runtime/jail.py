@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import signal as signals
 import socket
 import threading
@@ -16,6 +17,7 @@ from pytest_nsjail.fileview import FileView
 from pytest_nsjail.jail.bounds import Bounds
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.jail.handle import Handle, Process, Told
+from pytest_nsjail.jail.outcome import ended
 from pytest_nsjail.jail.sockets import Sockets
 from pytest_nsjail.kernel.cgroup import Counters
 from pytest_nsjail.network.endpoint import Endpoint
@@ -52,7 +54,7 @@ class Jail(Endpoint):
         self, spec: JailSpec, main: Command, handle: Handle, bounds: Bounds, publication: Publication, *,
         view: FileView, image: Image, finished: Callable[[JailSpec, Result], None],
     ) -> None:
-        self._sockets = Sockets(self._channel)
+        self._sockets = Sockets(self._channel, self._over)
         super().__init__(self._sockets, publication.published)
         self._publication = publication
         self.spec = spec
@@ -122,7 +124,7 @@ class Jail(Endpoint):
         :raises JailEnded: where it has ended.
         """
         if self._handle.closed or self.ended:
-            raise JailEnded(f"ipc=<Jail {list(self.spec.command())!r}>: it has ended")
+            raise self._over("share the IPC namespace of")
         return self._sockets.ipc()
 
     @property
@@ -175,7 +177,7 @@ class Jail(Endpoint):
         :raises ProgramFailed: with ``check``.
         """
         if self._result is not None:
-            raise JailEnded(f"run {list(argv)!r} in a jail that has ended: {self._result!r}")
+            raise self._over(f"run {shlex.join(map(str, argv))} in")
         spec = self.spec.entering(argv, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         result = self._execute(spec).result()
         self._finished(spec, result)
@@ -293,7 +295,7 @@ class Jail(Endpoint):
     def _execute(self, spec: JailSpec) -> Execution:
         number = next(self._numbers)
         identity = identify(spec.account(), self._view, self._main.idmap, self._main.idmap)
-        with self._alive(f"run {list(spec.argv)!r} in a jail that has ended"):
+        with self._alive(f"run {shlex.join(spec.argv)} in"):
             self._handle.run(number, command(spec, identity, self._bounds, echoed=bool(self._main.label)), spec.stdin)
 
         def gather(told: Told) -> Result:
@@ -304,19 +306,29 @@ class Jail(Endpoint):
 
     def _channel(self) -> socket.socket:
         if self._result is not None:
-            raise JailEnded(f"the jail has ended: {self._result!r}")
-        with self._alive("the jail has ended"):
+            raise self._over()
+        with self._alive("reach"):
             return self._handle.channel()
 
+    def _over(self, wanted: str = "reach") -> JailEnded:
+        """What there is to say where it has ended. Nothing is closed for that: who asks may be in the midst of things."""
+        try:
+            report = None if self._result else self._ended().report
+            how = str(self._result.status if self._result else ended(report) if report else "it never ran")
+        except SetupError as error:
+            how = error.step
+        instead = "Its last words are its logs; with ready= a program that ends at once is an error where it is started"
+        return JailEnded(f"cannot {wanted} a jail that has ended: {shlex.join(self.spec.command())}: {how}. {instead}.")
+
     @contextmanager
-    def _alive(self, ended: str) -> Iterator[None]:
+    def _alive(self, wanted: str) -> Iterator[None]:
         """What takes its init: where that is gone, the end of its main program may be on its way to us."""
         try:
             yield
         except SetupError:
             if not self._has_ended():
                 raise
-            raise JailEnded(ended) from None
+            raise self._over(wanted) from None
 
     def _has_ended(self, timeout: float = 0.0) -> bool:
         try:

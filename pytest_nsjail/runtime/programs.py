@@ -25,6 +25,7 @@ from pytest_nsjail.runtime.networks import Networks
 from pytest_nsjail.runtime.order import command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import check_program, check_sources, root_view
+from pytest_nsjail.spec import check
 from pytest_nsjail.spec.check import StrPath
 from pytest_nsjail.spec.jail import ImageSpec, JailSpec, Options
 
@@ -76,7 +77,7 @@ class Programs:
             argv = list(argv)
             instead = "Leave it out, or start the program: nsjail_start(..., ready=...)."
             raise SpecError(f"nsjail_run({argv!r})", f"ready={options['ready']!r} of a program that is waited for until its end", instead)
-        jail = self._start(argv, image, options)
+        jail = self._start("nsjail_run", argv, image, options)
         try:
             result = jail.wait()
         finally:
@@ -88,7 +89,7 @@ class Programs:
 
     def start(self, argv: Iterable[StrPath], *, image: Image | None = None, **options: Unpack[Options]) -> Jail:
         """See :meth:`pytest_nsjail.runtime.flow.Runtime.start`."""
-        jail = self._start(argv, image, options)
+        jail = self._start("nsjail_start", argv, image, options)
         self._launcher.ahead()
         if jail.spec.ready is not None:
             try:
@@ -114,12 +115,15 @@ class Programs:
         self._networks.close()
         self._publisher.close()
 
-    def _start(self, argv: Iterable[StrPath], image: Image | None, options: Options) -> Jail:
+    def _start(self, by: str, argv: Iterable[StrPath], image: Image | None, options: Options) -> Jail:
+        check.options(f"{by}()", options, ("image", *(["check"] if by == "nsjail_run" else []), *Options.__annotations__))
+        if not isinstance(image, (Image, type(None))):
+            raise SpecError(f"{by}()", f"image={image!r} is no image", "Write what nsjail_image(...) returned.")
         if isinstance(other := options.get("ipc"), Jail):
             options = {**options, "ipc": other.spec}
         if isinstance(network := options.get("network"), Network):
             options = {**options, "network": self._networks.declared(network)}
-        spec = self._adjust(JailSpec.declared(argv, image=image.spec if image else None, **options))
+        spec = self._adjust(JailSpec.declared(argv, by=by, image=image.spec if image else None, **options))
         sources = check_sources(spec)
         if spec.image is None:
             image = self._images.closure_of(spec.argv[0])

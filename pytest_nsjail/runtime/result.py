@@ -111,7 +111,7 @@ class Result:
 
         :param since: how many bytes of each are left out at its beginning.
         """
-        took = "" if isinstance(self.status, NotStarted) else f" after {self.duration:.3f} s"
+        took = "" if isinstance(self.status, (NotStarted, TimedOut)) else f" after {self.duration:.3f} s"
         lines = [f"$ {shlex.join(self.argv)}", f"{self.status}{took}"]
         lines += [f"limit reached: {one}" for one in self.exceeded]
         lines += [f"not there: {one}" for one in (self.reached if isinstance(self.reached, tuple) else ())[:_SHOWN]]

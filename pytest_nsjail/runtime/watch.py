@@ -113,7 +113,9 @@ class LogWatch(Timed):
         return match is not None and match.end() <= len(text)
 
     def seen(self) -> str:
-        return f"nothing that it wrote matches ({self._read[0]} bytes on stdout, {self._read[1]} on stderr)"
+        said = f"nothing that it wrote matches ({self._read[0]} bytes on stdout, {self._read[1]} on stderr)"
+        # setvbuf(3): what is no terminal is written to by the block.
+        return said if any(self._read) else f"{said}. Many programs keep back what they write to a pipe: python -u, stdbuf -oL"
 
 
 class NotifyWatch(Timed):

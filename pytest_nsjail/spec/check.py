@@ -36,6 +36,14 @@ class Declared:
         return super().__new__(cls)
 
 
+def options(declaration: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """That nothing was given by a name that there is not."""
+    known = tuple(known)
+    for name in given:
+        if name not in known:
+            raise SpecError(declaration, f"there is no argument {name!r}", f"It takes {', '.join(known)}.")
+
+
 def encodable(declaration: str, what: str, value: str) -> str:
     """A string that has bytes: UTF-8, where a surrogate from U+DC80 to U+DCFF stands for a byte that is none (PEP 383)."""
     try:

@@ -65,6 +65,17 @@ class ImageSpec:
         )
 
 
+class ImageOptions(TypedDict, total=False):
+    """What can be said of an image besides its dependencies; see :class:`ImageSpec`."""
+
+    env: Mapping[str, str] | None
+    workdir: StrPath | None
+    user: str | int | None
+    entrypoint: Iterable[str]
+    cmd: Iterable[str]
+    name: str | None
+
+
 class Options(TypedDict, total=False):
     """What can be said of a jail besides its program and its image; see :class:`JailSpec`."""
 
@@ -134,18 +145,19 @@ class JailSpec:
 
     @classmethod
     def declared(
-        cls, argv: Iterable[StrPath], *, image: ImageSpec | None = None, mounts: Iterable[Mount] = (), env: Mapping[str, str] | None = None,
-        workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None, limits: Limits | None = None,
-        timeout: float | None = None, network: object = "none", name: str | None = None, hostname: str | None = None,
+        cls, argv: Iterable[StrPath], *, by: str = "nsjail_run", image: ImageSpec | None = None, mounts: Iterable[Mount] = (),
+        env: Mapping[str, str] | None = None, workdir: StrPath | None = None, user: str | int | None = None, stdin: str | bytes | None = None,
+        limits: Limits | None = None, timeout: float | None = None, network: object = "none", name: str | None = None, hostname: str | None = None,
         ipc: object = None, devices: Iterable[Device | StrPath] = (), read_only: bool = False, publish: Mapping[Inner, int | tuple[str, int]] | None = None,
         activate: Iterable[int] = (), ready: Ready | None = None, observe: bool = False,
     ) -> JailSpec:
         """From what a user wrote; every value is checked.
 
+        :param by: what the user called.
         :raises SpecError: for a value that cannot be meant.
         """
-        arguments = check.argv("nsjail_run()", argv)
-        declaration = f"nsjail_run({list(arguments)!r})"
+        arguments = check.argv(f"{by}()", argv)
+        declaration = f"{by}({list(arguments)!r})"
         whole = (*image.entrypoint, *(arguments or image.cmd)) if image else arguments
         if not whole or not whole[0]:
             raise SpecError(declaration, "there is no program to run", "Write its path first: ['/usr/bin/git', '--version'].")
@@ -240,7 +252,7 @@ class JailSpec:
         :raises SpecError: for a value that cannot be meant.
         """
         image = replace(self.image, entrypoint=(), cmd=()) if self.image else ImageSpec(())
-        asked = JailSpec.declared(argv, image=image, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
+        asked = JailSpec.declared(argv, by="jail.run", image=image, env=env, workdir=workdir, user=user, stdin=stdin, timeout=timeout)
         merged = tuple({**dict(self.env), **dict(asked.env)}.items())
         return replace(self, argv=asked.argv, image=image, env=merged, workdir=asked.workdir or self.workdir, user=asked.user or self.user,
                        stdin=asked.stdin, timeout=asked.timeout, publish=(), activate=(), ready=None)

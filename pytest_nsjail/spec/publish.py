@@ -55,7 +55,8 @@ def _one(declaration: str, inner: object, outer: object) -> Publish:
     if isinstance(inner, str):
         digits, _, kind = inner.partition("/")
         if kind not in ("tcp", "udp") or not (digits.isascii() and digits.isdigit()):
-            raise SpecError(declaration, f"publish names the port {inner!r}", "Write a number, or '53/udp'.")
+            instead = "Write {port in the jail: port of the host}, 0 for any that is free: publish={6379: 0}; of datagrams: {'53/udp': 0}."
+            raise SpecError(declaration, f"publish names the port {inner!r}", instead)
         number, udp = int(digits), kind == "udp"
     port = check.port(declaration, "publish", number)
     host, free = "127.0.0.1", outer
@@ -64,4 +65,8 @@ def _one(declaration: str, inner: object, outer: object) -> Publish:
             instead = f"Write a port, or an address and a port: publish={{{inner!r}: ('127.0.0.1', 0)}}."
             raise SpecError(declaration, f"publish leads {inner!r} to {outer!r}", instead)
         host, free = check.address(declaration, f"publish leads {inner!r} to", outer[0]), outer[1]
-    return Publish(port, host, 0 if free == 0 and not isinstance(free, bool) else check.port(declaration, "publish", free), udp)
+    if isinstance(free, str):
+        instead = f"Write a port, or an address and a port: publish={{{inner!r}: ('127.0.0.1', 8080)}}."
+        raise SpecError(declaration, f"publish leads {inner!r} to {outer!r}", instead)
+    outside = 0 if free == 0 and not isinstance(free, bool) else check.port(declaration, f"publish[{inner!r}]", free)
+    return Publish(port, host, outside, udp)
