@@ -80,7 +80,7 @@ class Endpoint:
         try:
             return dial.dial(self._source, place, host=address, udp=udp, timeout=timeout)
         except ConnectionRefusedError as error:
-            raise ConnectionRefusedError(error.errno, f"{error.strerror}: nobody listens on {target!r} in {self!r}; {self._who_listens()}") from None
+            raise ConnectionRefusedError(error.errno, f"{error.strerror}: nobody listens on {target!r} in the jail; {self._who_listens()}") from None
 
     def _who_listens(self) -> str:
         try:

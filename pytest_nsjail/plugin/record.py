@@ -71,10 +71,10 @@ class Record:
         if self._forgotten:
             report.sections.append(("nsjail", f"{self._forgotten} earlier programs are not shown"))
         # An error's own words have it all, where the test failed by what a program did.
-        told = {line.removeprefix("E").strip() for line in report.longreprtext.splitlines()}
+        told = report.longreprtext
         for result, before in self._results:
             text = printable(result.report(before))
-            if not all(line.strip() in told for line in text.splitlines()):
+            if not all(line in told for line in text.splitlines()):
                 report.sections.append((printable(f"nsjail: {result.status}"), text))
         for jail, before in self._jails:
             if said := _said(jail, before):

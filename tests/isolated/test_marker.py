@@ -56,6 +56,18 @@ def test_what_cannot_be_meant_is_said_before_any_test(inner: pytest.Pytester, ar
     result.assert_outcomes()
 
 
+def test_all_that_cannot_be_meant_is_said_at_once(inner: pytest.Pytester) -> None:
+    inner.makepyfile("import pytest\n@pytest.mark.isolated(memory=1)\ndef test_one(): pass\n@pytest.mark.isolated(netwrok='host')\ndef test_two(): pass\n")
+    inner.runpytest_subprocess().stderr.fnmatch_lines(["ERROR: *::test_one: *'memory'*", "*::test_two: *'netwrok'*"])
+
+
+def test_a_directory_that_is_not_there(inner: pytest.Pytester) -> None:
+    inner.makepyfile("import pytest\n@pytest.mark.isolated(writable=['/srv/none'])\ndef test_it(): pass\n")
+    result = inner.runpytest_subprocess("-o", "nsjail_unavailable=skip")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["nsjail: pytest.mark.isolated: writable names /srv/none, which is not there. Make it first, or leave it out."])
+
+
 @pytest.mark.parametrize(("name", "value", "words"), [("isolate", "some", "'marked' or 'all'"), ("leftovers", "kill", "'report' or 'fail'")])
 def test_an_ini_value_that_cannot_be_meant(inner: pytest.Pytester, name: str, value: str, words: str) -> None:
     result = inner.runpytest_subprocess("-o", f"nsjail_{name}={value}")
@@ -71,8 +83,12 @@ def test_the_marker_is_registered(inner: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize(
     ("fixture", "said"),
-    [("", "there is no such fixture"), ("@pytest.fixture\ndef node(): pass", "it is function-scoped, and would be set up inside")],
-    ids=["none", "function"],
+    [
+        ("", "there is no such fixture"),
+        ("@pytest.fixture\ndef node(): pass", "it is function-scoped, and would be set up inside"),
+        ("@pytest.fixture(scope='module')\ndef node(): pass", "the fixture gave None, which is no image"),
+    ],
+    ids=["none", "function", "no-image"],
 )
 def test_an_image_is_a_fixture_that_outlives_the_test(inner: pytest.Pytester, fixture: str, said: str) -> None:
     inner.makepyfile(f"import pytest\n{fixture}\n@pytest.mark.isolated(image='node')\ndef test_it(): pass\n")

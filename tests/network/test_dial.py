@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_nsjail.errors import SetupError, SpecError
+from pytest_nsjail.errors import JailEnded, SetupError, SpecError
+from pytest_nsjail.jail.status import Exited
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.runtime.jail import Jail
@@ -111,10 +112,24 @@ def test_a_path_is_looked_up_inside(serve: Serve, tmp_path):
                 jail.dial(path)
 
 
+def test_who_has_ended_is_told_how(runtime: Runtime, box: Image):
+    with runtime.start(["python", "-c", "raise SystemExit(5)"], image=box) as jail:
+        while not jail.ended:
+            time.sleep(0.01)
+        # Before anybody has waited for it, and after that.
+        for _ in range(2):
+            with pytest.raises(JailEnded, match=r"cannot reach a jail that has ended: python -c .*: exited with 5\. Its last words are its logs"):
+                jail.dial(7)
+            assert jail.wait().status == Exited(5)
+
+
 def test_nobody_listens(serve: Serve):
     jail = serve(echo())
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(ConnectionRefusedError, match=r"nobody listens on 8 in the jail; who does: tcp 127.0.0.1:7, process 2 ") as refused:
         jail.dial(8)
+    assert refused.value.errno == errno.ECONNREFUSED
+    with pytest.raises(KeyError, match=r"7 is not published; write publish=\{7: 0\}"):
+        jail.ports[7]
     with pytest.raises(FileNotFoundError):
         jail.dial("/tmp/none.sock")
     with pytest.raises(ConnectionRefusedError):

@@ -253,3 +253,41 @@ class TestReports:
         result.assert_outcomes(errors=1)
         result.stdout.fnmatch_lines([">*# here", "E*SpecError: *42*", "test_*.py:3: SpecError"])
         assert "/plugin/__init__.py" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    ("nsjail_run(['/bin/true'], timout=3)", "nsjail_run(): there is no argument 'timout'. It takes image, check, mounts, *, timeout, *"),
+    ("nsjail_start(['/bin/true'], wait=3)", "nsjail_start(): there is no argument 'wait'. It takes image, mounts, *"),
+    ("nsjail_image(entry_point=['sh'])", "nsjail_image(): there is no argument 'entry_point'. It takes env, workdir, user, entrypoint, cmd, name."),
+    ("nsjail_run(['sh'], image='node')", "nsjail_run(): image='node' is no image. Write what nsjail_image(...) returned."),
+    ("nsjail_start(['/bin/true'], publish={70000: 0})", "nsjail_start([[]'/bin/true'[]]): publish names the port 70000. *"),
+    ("nsjail_start(['/bin/true'], publish={80: 70000})", "nsjail_start([[]'/bin/true'[]]): publish[[]80[]] names the port 70000. *"),
+    ("nsjail_start(['/bin/true'], publish={80: '0.0.0.0:80'})", "*: publish leads 80 to '0.0.0.0:80'. Write a port, or an address and a port: *"),
+    ("nsjail_start(['/bin/true'], publish={'8000:80': 0})", "*: publish names the port '8000:80'. Write {port in the jail: port of the host}, *"),
+])
+def test_what_cannot_be_meant(inner: pytest.Pytester, call: str, words: str) -> None:
+    inner.makepyfile(f"def test_it(nsjail_run, nsjail_start, nsjail_image): {call}")
+    inner.runpytest_subprocess().stdout.fnmatch_lines([f"E *SpecError: {words}"])
+
+
+def test_one_that_ended_by_itself_is_told_with_its_end(inner: pytest.Pytester) -> None:
+    inner.makepyfile("""
+        def test_it(nsjail_start):
+            jail = nsjail_start(["/bin/busybox", "sh", "-c", "echo last words; exit 5"])
+            while not jail.ended: pass
+            assert 0
+    """)
+    result = inner.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["-* nsjail: exited with 5 -*", "exited with 5 after * s", "last words"])
+    result.stdout.no_fnmatch_line("*nsjail: started*")
+
+
+def test_what_an_error_says_is_not_said_again(inner: pytest.Pytester) -> None:
+    inner.makepyfile("""
+        def test_it(nsjail_run):
+            nsjail_run(["/bin/busybox", "true"])
+            nsjail_run(["/bin/busybox", "sh", "-c", "echo last words; exit 5"], check=True)
+    """)
+    said = inner.runpytest_subprocess().stdout.str()
+    assert said.count("last words\n") == 1
+    assert "nsjail: exited with 0" in said
