@@ -15,7 +15,7 @@ from pytest_nsjail.errors import SetupError
 from pytest_nsjail.jail.command import Command
 from pytest_nsjail.jail.launcher import Prepared
 from pytest_nsjail.jail.steps import encode
-from pytest_nsjail.kernel import wire
+from pytest_nsjail.kernel import forks, wire
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Handle:
 
     def __init__(self, prepared: Prepared, echo: tuple[int, int] | None = None) -> None:
         self._sock, self._echo = prepared.sock, echo
+        self._owner = forks.depth()
         self._prepared: Prepared | None = prepared
         self.lost = False
         self._told: dict[int, Told] = {}
@@ -186,7 +187,7 @@ class Handle:
     def close(self) -> None:
         """End the jail: its init exits when the socket closes, and the kernel kills everybody in it."""
         with self._lock:
-            if not self.closed:
+            if not self.closed and not self.foreign:
                 # Whoever listens in another thread keeps the socket open until he is woken.
                 try:
                     self._sock.shutdown(socket.SHUT_RDWR)
@@ -195,6 +196,11 @@ class Handle:
             self._sock.close()
             while self._told:
                 _release(self._told.popitem()[1])
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is a fork of the process that the jail is. What is told of a jail is told once: a fork that heard it would take it from that one."""
+        return forks.depth() != self._owner
 
     @property
     def closed(self) -> bool:
@@ -210,6 +216,10 @@ class Handle:
     def _until(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
         """Listen until something is so, or the deadline has passed. Several threads may: one listens for all."""
         me = threading.get_ident()
+        if self.foreign and self._everybody is None and not done():
+            if deadline is not None:
+                return False
+            raise SetupError("hear what became of a jail in another process than that which started it")
         while True:
             with self._lock:
                 if done():

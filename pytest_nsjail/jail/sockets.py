@@ -24,7 +24,8 @@ class Sockets:
     def __init__(self, channel: Callable[[], socket.socket], ended: Callable[[], JailEnded] = lambda: JailEnded("the jail has ended")) -> None:
         self._open, self._ended = channel, ended
         self._channel: socket.socket | None = None
-        self._lock = threading.Lock()
+        # Again by who finds the jail ended while he opens a channel, and closes this.
+        self._lock = threading.RLock()
 
     def make(self, family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
         """A fresh socket that lives in the jail's network.

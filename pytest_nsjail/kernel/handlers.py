@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# What ends a process, tells it of time, or is its own to give a meaning to. The first is given back last: it is the one that comes.
-_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+from pytest_nsjail.kernel import forks
+
+# What ends a process, or tells it of time: whose handlers raise.
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM)
 
 
 @contextlib.contextmanager
@@ -21,10 +23,19 @@ def held() -> Iterator[None]:
     """Run no handler of Python's in the block, but when it has ended: for its signals, in their order, up to the first that raises.
 
     No mask (sigprocmask(2)) does that: another thread would take the signal, and the main one run the handler. In a process that is forked within the block
-    the same holds.
+    the same holds, for signals of its own.
     """
-    came: list[int] = []
+    came: list[tuple[int, int]] = []
+    over = False
     own: dict[signal.Signals, Callable[..., Any]] = {}
+
+    def note(number: int, frame: object) -> None:
+        if over:
+            # Another's handler has raised before this one's was given back.
+            own[signal.Signals(number)](number, frame)
+        else:
+            came.append((forks.depth(), number))
+
     try:
         # Another thread runs none, and may set none.
         if threading.current_thread() is threading.main_thread():
@@ -32,10 +43,12 @@ def held() -> Iterator[None]:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     own[number] = handler
-                    signal.signal(number, lambda number, frame: came.append(number))
+                    signal.signal(number, note)
         yield
     finally:
-        for number, handler in reversed(own.items()):
+        over = True
+        for number, handler in own.items():
             signal.signal(number, handler)
-        for one in came:
-            signal.raise_signal(one)
+        for depth, one in came:
+            if depth == forks.depth():
+                signal.raise_signal(one)

@@ -23,6 +23,10 @@ Socket = sockets.socket
 TIMEOUT = 10.0
 
 
+class NobodyListens(ConnectionRefusedError):
+    """In a jail that was dialled."""
+
+
 class Ports(dict[Inner, tuple[str, int]]):
     """Published ports; one that is not says what would publish it."""
 
@@ -80,7 +84,8 @@ class Endpoint:
         try:
             return dial.dial(self._source, place, host=address, udp=udp, timeout=timeout)
         except ConnectionRefusedError as error:
-            raise ConnectionRefusedError(error.errno, f"{error.strerror}: nobody listens on {target!r} in the jail; {self._who_listens()}") from None
+            said = f"{error.strerror}: nobody listens on {target!r} in the jail; {self._who_listens()}"
+            raise NobodyListens(error.errno, said, error.filename) from None
 
     def _who_listens(self) -> str:
         try:

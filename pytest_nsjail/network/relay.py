@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+from contextlib import suppress
 from typing import NoReturn
 
 from pytest_nsjail.kernel import keyring, privileges, syscall, wire
@@ -36,9 +37,10 @@ def main(control: int, pytest: int) -> NoReturn:
     keyring.forget_keys()
     privileges.keep_capabilities(0)
     syscall.prctl(syscall.PR_SET_NO_NEW_PRIVS, 1)
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        # Whoever wakes it up goes on, where it would be preempted else (sched(7)): then there is more to move at once.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError, AttributeError):  # musl has no such calls
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            # Whoever wakes it up goes on, where it would be preempted else (sched(7)): then there is more to move at once.
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     relay = Relay(socket.socket(fileno=control))
     relay.loop.watch(pytest, lambda _: os._exit(0), select.EPOLLIN)
     while True:

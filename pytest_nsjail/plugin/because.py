@@ -28,30 +28,34 @@ def words(error: BaseException, spec: IsolatedSpec, kept: tuple[str, ...]) -> st
     :param error: what the test failed by, with all that it came of.
     :param kept: directories that are the same inside and outside.
     """
-    found = [said for one in _all(error, set()) if isinstance(one, OSError) and (said := _said(one, spec, kept))]
+    found = [said for one in _all(error) if isinstance(one, OSError) and (said := _said(one, spec, kept))]
     return "\n".join(dict.fromkeys(found))
 
 
-def _all(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
-    """An exception, those in it, and those that it came of."""
-    if error is None or id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for one in (*inner, error.__cause__, error.__context__):
-        yield from _all(one, seen)
+def _all(error: BaseException) -> Iterator[BaseException]:
+    """An exception, those in it, and those that it came of, as far as they are shown."""
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        one = found.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        found += [one.__cause__, None if one.__suppress_context__ else one.__context__]
+        found += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
 
 
 def _said(error: OSError, spec: IsolatedSpec, kept: tuple[str, ...]) -> str:
-    path = os.fspath(error.filename) if isinstance(error.filename, (str, os.PathLike)) else ""
+    path = error.filename if isinstance(error.filename, str) else ""
     if spec.network == "none":
         if isinstance(error, socket.gaierror) or error.errno in _UNREACHABLE:
             return (
                 "The test has a network of its own, in which there is nothing but 127.0.0.1 and ::1, and no name server. "
                 "For the host's: @pytest.mark.isolated(network='host'), or isolated(False)."
             )
-        if error.errno == errno.ECONNREFUSED and not path:
+        # Of another kind is what jail.dial() raises.
+        if type(error) is ConnectionRefusedError and not path:
             return (
                 "Its 127.0.0.1 is its own: a server of the host, or of a fixture of a wider scope, is not on it. For the host's network: "
                 "@pytest.mark.isolated(network='host'). What nsjail_start_session() and its kin started is reached by jail.dial(port)."
@@ -85,6 +89,8 @@ def _hidden(path: str, kept: tuple[str, ...]) -> str:
 def _homes() -> tuple[str, ...]:
     """The test's own, and the user's."""
     try:
-        return os.path.expanduser("~"), pwd.getpwuid(os.getuid()).pw_dir
+        users = pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
-        return (os.path.expanduser("~"),)
+        users = "/"
+    # A user of a container's may have the root for one, and that is not hidden.
+    return tuple(home for home in (os.path.expanduser("~"), users) if home != "/")

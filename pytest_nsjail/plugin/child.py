@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_nsjail.kernel import wire
-from pytest_nsjail.plugin import carrier, pools, private, warned
+from pytest_nsjail.plugin import because, carrier, pools, private, warned
 from pytest_nsjail.plugin.adaptor import Adaptor
 from pytest_nsjail.plugin.coded import coded
 from pytest_nsjail.plugin.report import packed
@@ -138,11 +138,11 @@ class Child:
         return report
 
     def _explain(self, report: pytest.TestReport, error: BaseException) -> None:
-        from pytest_nsjail.plugin import because
-
         config = self.item.config
-        if said := because.words(error, self._spec, (str(config.rootpath), private.base_temp(config), *self._spec.writable)):
-            report.sections.append(("nsjail: isolated", said))
+        # An exception may be anything, and what the test failed by is told in any case.
+        with contextlib.suppress(Exception):
+            if said := because.words(error, self._spec, (str(config.rootpath), private.base_temp(config), *self._spec.writable)):
+                report.sections.append(("nsjail: isolated", said))
 
     def log_report(self, report: pytest.TestReport) -> None:
         """Pass on what is logged besides the phases' reports: those of subtests."""

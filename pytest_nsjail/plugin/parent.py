@@ -126,7 +126,7 @@ class Parent:
         if not self._alive:
             return None
         told = None
-        with contextlib.suppress(OSError, NsjailError):
+        with contextlib.suppress(OSError, ValueError, NsjailError):
             self._cell.kill(signal.SIGINT)
             while self._poll.poll(_TEARS_DOWN * 1000) and self._ready() and (said := self._cell.receive()) is not None:
                 if said.body.get("kind") == "left":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +24,7 @@ _TAIL_LINES = 100
 # How many bytes of a program's outputs belong to what came before the test.
 Mark = tuple[int, int]
 _BEGINNING = (0, 0)
+_RUNS = "started"
 
 
 class Record:
@@ -67,7 +67,6 @@ class Record:
 
     def attach(self, report: pytest.TestReport) -> None:
         """Add to a failed report what is known, once."""
-        self._see_who_ended()
         if self._forgotten:
             report.sections.append(("nsjail", f"{self._forgotten} earlier programs are not shown"))
         # An error's own words have it all, where the test failed by what a program did.
@@ -77,21 +76,13 @@ class Record:
             if not all(line in told for line in text.splitlines()):
                 report.sections.append((printable(f"nsjail: {result.status}"), text))
         for jail, before in self._jails:
-            if said := _said(jail, before):
-                report.sections.append((printable(f"nsjail: started: {shlex.join(jail.spec.command())}"), printable(said)))
+            state, said = _state(jail), _said(jail, before)
+            if said or state != _RUNS:
+                report.sections.append((printable(f"nsjail: {state}: {shlex.join(jail.spec.command())}"), printable(said)))
         for network, shown in self._faults.items():
             if len(network.log) > shown:
                 report.sections.append((printable(f"nsjail: network {network.name}"), "\n".join(map(str, network.log[shown:]))))
         self.begin()
-
-    def _see_who_ended(self) -> None:
-        """Programs that nobody has waited for: how they ended is told as of any other, by :meth:`finished`."""
-        from pytest_nsjail.errors import NsjailError
-
-        for jail, _ in list(self._jails):
-            with suppress(NsjailError):
-                if jail.ended:
-                    jail.wait()
 
 
 RECORD = pytest.StashKey[Record]()
@@ -104,6 +95,16 @@ def _mark(jail: Jail) -> Mark:
         return jail.written()
     except NsjailError:
         return _BEGINNING
+
+
+def _state(jail: Jail) -> str:
+    """What became of one that nobody has waited for."""
+    from pytest_nsjail.errors import NsjailError
+
+    try:
+        return jail.fate() if jail.ended else _RUNS
+    except NsjailError as error:
+        return str(error)
 
 
 def _said(jail: Jail, before: Mark) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator
+from posix import _exit  # not os's, see plugin.child
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from pytest_nsjail.errors import NsjailError, ResolveError, SpecError
-from pytest_nsjail.kernel import handlers
+from pytest_nsjail.kernel import forks, handlers, wire
 from pytest_nsjail.plugin import adaptors, brief, carrier, options, private
 from pytest_nsjail.plugin.child import Child
 from pytest_nsjail.plugin.clock import be_ready
@@ -74,7 +75,7 @@ class Split:
         """
         __tracebackhide__ = True
         session = self._session
-        output = Output(self.item.config)
+        output, depth = Output(self.item.config), forks.depth()
         try:
             if session.forked is not None and not session.forked.cell.has_come():
                 session.give_up_forked()
@@ -91,7 +92,9 @@ class Split:
                         output.close()
                         self._be_child(cell.channel, apart=output.apart)
                         return True
-        except BaseException:
+        except BaseException as error:
+            if self.child is None and forks.depth() != depth:
+                self._not_begun(error)
             output.close()
             session.give_up_forked()
             raise
@@ -100,6 +103,15 @@ class Split:
         session.elsewhere.leave_out()
         self.parent = Parent(self.item, *forked, output, session.adaptors, strict=session.strict, died=session.elsewhere.bring_back)
         return False
+
+    def _not_begun(self, error: BaseException) -> NoReturn:
+        """In a child that is none yet: it must not go on as a second pytest."""
+        try:
+            forked = self._session.forked
+            if forked is not None:
+                wire.send(forked.cell.channel, {"refused": f"begin the test in it: {error!r}", "errno": 0})
+        finally:
+            _exit(1)
 
     def _fork(self, cell: Cell) -> bool:
         """Have a child of this process's.
@@ -118,8 +130,8 @@ class Split:
 
     def _be_child(self, channel: socket, *, apart: bool) -> Child:
         self.undo()
-        self._session.forked = None
         self.child = Child(self.item, channel, self._session.adaptors, self._session.hooks, self._world.spec, apart=apart)
+        self._session.forked = None
         return self.child
 
     def _runtest(self) -> None:

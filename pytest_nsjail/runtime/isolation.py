@@ -77,6 +77,9 @@ class Isolations:
         if spec.image is not None:
             image = self._build(replace(spec.image, dependencies=(*spec.image.dependencies, *interpreter.dependencies())))
             around = around._replace(needed=interpreter.places())
+        if spec.user is not None:
+            # The terminal is that of who runs pytest.
+            around = around._replace(terminal="")
         user = None
         # A plain user stays the one who he is, whatever other ids his jails can have.
         alone = idmap.IdMap((idmap.Range(uid, 0, 1),), (idmap.Range(gid, 0, 1),), False)

@@ -219,6 +219,8 @@ class Jail(Endpoint):
         :param timeout: seconds; None waits as long as it takes.
         :raises TimeoutError: where it still runs then.
         """
+        if self._handle.foreign and self._result is None:
+            raise SetupError(f"wait for {shlex.join(self.spec.command())} in another process than that which started it")
         if timeout is not None and not self._has_ended(timeout):
             raise TimeoutError(f"{list(self.spec.command())!r} still runs after {timeout:g} s")
         if self._result is not None:
@@ -248,8 +250,12 @@ class Jail(Endpoint):
         return self.wait()
 
     def close(self) -> None:
-        """End it at once, without a word to anybody in it."""
+        """End it at once, without a word to anybody in it; in a fork of the process that started it: let go of it."""
         with self._gathering:
+            if self._handle.foreign:
+                self._sockets.close()
+                self._handle.close()
+                return
             if self._member is not None:
                 self._member.network.leave(self._member)
             self._sockets.close()
@@ -310,15 +316,20 @@ class Jail(Endpoint):
         with self._alive("reach"):
             return self._handle.channel()
 
-    def _over(self, wanted: str = "reach") -> JailEnded:
-        """What there is to say where it has ended. Nothing is closed for that: who asks may be in the midst of things."""
+    def fate(self) -> str:
+        """How its main program has ended, in words. Nothing is closed for that: who asks may be in the midst of things."""
+        if self._handle.foreign and self._result is None:
+            return "it is gone"
         try:
             report = None if self._result else self._ended().report
-            how = str(self._result.status if self._result else ended(report) if report else "it never ran")
+            return str(self._result.status if self._result else ended(report) if report else "it never ran")
         except SetupError as error:
-            how = error.step
+            return error.step
+
+    def _over(self, wanted: str = "reach") -> JailEnded:
+        """What there is to say where it has ended."""
         instead = "Its last words are its logs; with ready= a program that ends at once is an error where it is started"
-        return JailEnded(f"cannot {wanted} a jail that has ended: {shlex.join(self.spec.command())}: {how}. {instead}.")
+        return JailEnded(f"cannot {wanted} a jail that has ended: {shlex.join(self.spec.command())}: {self.fate()}. {instead}.")
 
     @contextmanager
     def _alive(self, wanted: str) -> Iterator[None]:
@@ -326,11 +337,13 @@ class Jail(Endpoint):
         try:
             yield
         except SetupError:
-            if not self._has_ended():
+            if not (self._handle.foreign or self._has_ended()):
                 raise
             raise self._over(wanted) from None
 
     def _has_ended(self, timeout: float = 0.0) -> bool:
+        if self._handle.foreign and self._result is None:
+            return not self._answers()
         try:
             return self._result is not None or self._handle.has_ended(_MAIN, timeout)
         except SetupError:
@@ -339,6 +352,14 @@ class Jail(Endpoint):
                 self.close()
                 raise
             return True
+
+    def _answers(self) -> bool:
+        """Whether its init does: all that a fork of the process that started it can know."""
+        try:
+            self._sockets.activity()
+        except SetupError:
+            return False
+        return True
 
     def _ended(self) -> Told:
         try:

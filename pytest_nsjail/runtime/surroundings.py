@@ -38,7 +38,7 @@ def surroundings(*, project: str, writable: Iterable[str], network: str) -> Surr
 
 
 def _terminal() -> str:
-    """The device behind /dev/tty, where it is a pseudo-terminal; empty: there is none."""
+    """The device behind /dev/tty, where it is a pseudo-terminal and pytest in its foreground; else empty."""
     # proc_pid_stat(5): tty_nr. Documentation/admin-guide/devices.txt: 136 to 143 are the slaves of /dev/ptmx.
     with open("/proc/self/stat", "rb") as stat:
         device = int(stat.read().rpartition(b")")[2].split()[4])
@@ -50,9 +50,9 @@ def _terminal() -> str:
     except OSError:
         return ""
     try:
-        # In a container there may be another of the same number: this call is refused for any but this session's own.
-        os.tcgetpgrp(fd)
-        return slave
+        # In a container there may be another of the same number: this call is refused for any but this session's own. In the background
+        # pytest would be stopped by who reads from it, and its tests, in other sessions, would not.
+        return slave if os.tcgetpgrp(fd) == os.getpgrp() else ""
     except OSError:
         return ""
     finally:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nsjail.kernel.handlers import held
+
 # As by the keyboard, when fork(2) has come back and before it is seen what it gave: where Python runs a signal's handler.
 CONFTEST = """
     import os, signal
@@ -103,3 +105,48 @@ def test_it_is_told_where_the_test_was(inner: pytest.Pytester, count: int) -> No
         said = session.communicate(timeout=30)[0]
     assert session.returncode == pytest.ExitCode.INTERRUPTED
     assert "test_it.py:6: KeyboardInterrupt" in said
+
+
+def test_who_has_not_begun_does_not_go_on_as_a_second_pytest(inner: pytest.Pytester) -> None:
+    inner.makeconftest("""
+        from pytest_nsjail.plugin import pools
+        def begin_anew(): raise ValueError("of a plugin's")
+        pools.begin_anew = begin_anew
+        def pytest_sessionfinish(): print("a session's end")
+    """)
+    inner.makepyfile("def test_it(): pass\ndef test_next(): pass\n")
+    result = inner.runpytest_subprocess("--nsjail", "-s")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["nsjail: cannot make the jail: begin the test in it: ValueError(*of a plugin's*"])
+    assert result.stdout.str().count("a session's end") == 1
+
+
+@pytest.mark.parametrize("comes", [signal.SIGINT, signal.SIGALRM])
+def test_handlers_that_raise_are_all_given_back(comes: signal.Signals) -> None:
+    def raises(number: int, frame: object) -> None:
+        raise InterruptedError(number)
+
+    before = {number: signal.signal(number, raises) for number in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        with pytest.raises(InterruptedError), held():
+            signal.raise_signal(comes)
+        for number in before:
+            assert signal.getsignal(number) is raises
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_signal_before_a_fork_is_the_parents_alone() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: heard.append(number))
+    try:
+        with held():
+            signal.raise_signal(signal.SIGALRM)
+            child = os.fork()
+        if child == 0:
+            os._exit(len(heard))
+        assert os.waitpid(child, 0)[1] == 0
+        assert heard == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -92,3 +92,31 @@ NETWORK = """
 def test_the_hosts_network_is_the_tests(inner: pytest.Pytester) -> None:
     inner.makepyfile(NETWORK)
     inner.runpytest_subprocess("--nsjail", "--tb=short").assert_outcomes(passed=3)
+
+
+def test_what_became_of_a_wider_jail_is_its_owners_to_hear(inner: pytest.Pytester) -> None:
+    inner.makeconftest("def pytest_nsjail_finished(result): assert result.ok\n")
+    inner.makepyfile("""
+        import pytest
+        from pytest_nsjail import JailEnded, SetupError
+
+        @pytest.fixture(scope="module")
+        def jail(nsjail_start_module):
+            return nsjail_start_module(["/bin/busybox", "sh", "-c", "echo last words; sleep 0.3; exit 5"])
+
+        def test_inside(jail):
+            while not jail.ended: pass
+            with pytest.raises(JailEnded, match="it is gone"): jail.dial(80)
+            with pytest.raises(SetupError, match="in another process than that which started it"): jail.wait()
+            assert 0
+
+        def test_closed_inside(jail): jail.close()
+
+        @pytest.mark.isolated(False)
+        def test_outside(jail):
+            with pytest.raises(AssertionError): jail.wait()
+            assert jail.wait().returncode == 5
+    """)
+    result = inner.runpytest_subprocess("--nsjail", "-p", "no:randomly", timeout=30)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*nsjail: it is gone: /bin/busybox*", "last words"])

@@ -278,7 +278,7 @@ def test_one_that_ended_by_itself_is_told_with_its_end(inner: pytest.Pytester) -
             assert 0
     """)
     result = inner.runpytest_subprocess()
-    result.stdout.fnmatch_lines(["-* nsjail: exited with 5 -*", "exited with 5 after * s", "last words"])
+    result.stdout.fnmatch_lines(["*nsjail: exited with 5: /bin/busybox *", "last words"])
     result.stdout.no_fnmatch_line("*nsjail: started*")
 
 
