@@ -23,7 +23,7 @@ class Topic(Enum):
     REPLACED = ("a directory of the image replaced",)
     PIVOT = ("the change of root",)
     LOOPBACK = ("the loopback",)
-    BIND = ("a read-only bind", "a writable bind", "the device", "a read-only root", "a hold on", "the host's files", "in the root")
+    BIND = ("a read-only bind", "a writable bind", "the device", "the terminal", "a read-only root", "a hold on", "the host's files", "in the root")
     MOUNT = (
         "private mounts", "a private tmpfs", "a tmpfs", "a minimal /dev", "terminals", "the host's devices", "the writable parts of /proc", "/dev and /proc",
         "the stage", "the names of the network",

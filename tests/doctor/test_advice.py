@@ -105,7 +105,7 @@ STEPS: list[steps.Step] = [
     steps.Unshare(("mount", "network")), steps.Stage("/s"), steps.Proc(), steps.ProtectProc(("sys",)), steps.Devices(), steps.Loopback(),
     steps.Overlay("/i", True), steps.Furnish(), steps.BindPath("/a", "/b", False, (1, 2)), steps.BindPath("/a", "/b", True, (1, 2)),
     steps.BindPath("/a", "/b", True, (1, 2), IdMap((), (), True)),
-    steps.MountTmpfs("/t", 1, 0o755), steps.BindDevice("/dev/fuse"), steps.ReadOnlyRoot(), steps.Pivot(), steps.Hostname("h"),
+    steps.MountTmpfs("/t", 1, 0o755), steps.BindDevice("/dev/fuse"), steps.ReadOnlyRoot(), steps.Pivot(), steps.Hostname("h"), steps.Terminal("/dev/pts/0"),
     steps.Hold((("/a", True),), "/p", (), 0, 0, True), steps.HostRoot((("/tmp", 0o1777),)), steps.Workplace((("/a", True),), "/p", (), 0, 0, True),
     steps.Workplace((("/a", True),), "", (), 0, 0, True), steps.Unstage(), steps.ShareNetwork(), steps.ShareIpc(), steps.MountHosts("/etc/hosts"),
 ]
