@@ -17,16 +17,25 @@ from pytest_nsjail.kernel.handlers import held
 # As by the keyboard, when fork(2) has come back and before it is seen what it gave: where Python runs a signal's handler.
 CONFTEST = """
     import os, signal
-    fork, forks = os.fork, []
+    from pytest_nsjail.runtime.template import Template
+
+    fork, forks, whose, init = os.fork, {{"test": 0, "template": 0}}, ["test"], Template.__init__
+
+    def template(self, *args):
+        whose[0] = "template"
+        try:
+            init(self, *args)
+        finally:
+            whose[0] = "test"
 
     def interrupted():
+        forks[whose[0]] += 1
         pid = fork()
-        forks.append(pid)
-        if len(forks) == {which} and (pid == 0) == {in_child}:
+        if whose[0] == {whose!r} and forks[whose[0]] == {which} and (pid == 0) == {in_child}:
             signal.raise_signal(signal.SIGINT)
         return pid
 
-    os.fork = interrupted
+    Template.__init__, os.fork = template, interrupted
 """
 TESTS = """
     import pytest
@@ -42,8 +51,8 @@ TESTS = """
 FEW, MANY = 4, 20
 
 
-def _session(inner: pytest.Pytester, count: int, *, which: int, in_child: bool) -> subprocess.Popen[str]:
-    inner.makeconftest(textwrap.dedent(CONFTEST).format(which=which, in_child=in_child))
+def _session(inner: pytest.Pytester, count: int, whose: str, *, which: int, in_child: bool) -> subprocess.Popen[str]:
+    inner.makeconftest(textwrap.dedent(CONFTEST).format(whose=whose, which=which, in_child=in_child))
     inner.makepyfile(textwrap.dedent(TESTS).format(count=count))
     command = [sys.executable, "-m", "pytest", "--nsjail", f"--basetemp={inner.path}/base"]
     return subprocess.Popen(command, cwd=inner.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
@@ -62,12 +71,12 @@ def _is_left(session: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("count", "which", "in_child"),
-    [(FEW, 1, False), (FEW, 2, False), (FEW, 2, True), (MANY, 2, False), (MANY, 3, True)],
+    ("count", "whose", "which", "in_child"),
+    [(FEW, "test", 1, False), (FEW, "test", 2, False), (FEW, "test", 2, True), (MANY, "template", 1, False), (MANY, "test", 2, True)],
     ids=["the-first-tests", "a-tests", "in-its-process", "a-template's", "beside-a-template"],
 )
-def test_an_interrupted_fork_is_not_lost(inner: pytest.Pytester, count: int, which: int, in_child: bool) -> None:
-    with _session(inner, count, which=which, in_child=in_child) as session:
+def test_an_interrupted_fork_is_not_lost(inner: pytest.Pytester, count: int, whose: str, which: int, in_child: bool) -> None:
+    with _session(inner, count, whose, which=which, in_child=in_child) as session:
         try:
             said = session.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:
@@ -81,7 +90,7 @@ def test_an_interrupted_fork_is_not_lost(inner: pytest.Pytester, count: int, whi
 
 
 def test_a_template_takes_no_interest(inner: pytest.Pytester) -> None:
-    with _session(inner, MANY, which=2, in_child=True) as session:
+    with _session(inner, MANY, "template", which=1, in_child=True) as session:
         said = session.communicate(timeout=30)[0]
     assert session.returncode == 0, said
 
