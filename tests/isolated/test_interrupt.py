@@ -110,6 +110,7 @@ def test_it_is_told_where_the_test_was(inner: pytest.Pytester, count: int) -> No
         while not inner.path.joinpath("base/begun").exists():
             assert session.poll() is None
             time.sleep(0.01)
+        time.sleep(0.3)  # until it sleeps itself
         os.killpg(session.pid, signal.SIGINT)
         said = session.communicate(timeout=30)[0]
     assert session.returncode == pytest.ExitCode.INTERRUPTED
