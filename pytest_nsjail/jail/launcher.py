@@ -200,8 +200,9 @@ class Launcher:
         ours.setsockopt(socket.SOL_SOCKET, wire.SO_PASSCRED, 1)
         with theirs:
             try:
-                told = network, wish, self._idmap
-                if told == self._told:
+                # Who is interrupted from here on does not know what the zygote was told last.
+                told, last, self._told = (network, wish, self._idmap), self._told, None
+                if told == last:
                     order: dict[str, Any] = {}
                 else:
                     steps = [encode(step) for step in (*base(self.world, network), *wish.steps)]
