@@ -68,6 +68,7 @@ def test_an_exception_out_of_nowhere_loses_no_jail_and_mixes_up_none(runtime: Ru
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as there
 def test_an_order_in_which_one_was_interrupted_is_not_taken_for_the_last(runtime: Runtime, box: Image, monkeypatch: pytest.MonkeyPatch):
     send = wire.send
 
