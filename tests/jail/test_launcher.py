@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from pytest_nsjail.kernel import wire
 from pytest_nsjail.runtime import Runtime
 from pytest_nsjail.runtime.image import Image
 from pytest_nsjail.spec.dependency import Elf, Text
@@ -66,23 +65,6 @@ def test_an_exception_out_of_nowhere_loses_no_jail_and_mixes_up_none(runtime: Ru
             assert runtime.run(["readlink", LINK], image=box).stdout.strip() != host
     finally:
         signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as there
-def test_an_order_in_which_one_was_interrupted_is_not_taken_for_the_last(runtime: Runtime, box: Image, monkeypatch: pytest.MonkeyPatch):
-    send = wire.send
-
-    def interrupted(*args: Any, **kwargs: Any) -> None:
-        send(*args, **kwargs)
-        raise KeyboardInterrupt
-
-    host = os.readlink(LINK)
-    for _ in range(4):
-        assert runtime.run(["readlink", LINK], image=box).stdout.strip() != host
-        with monkeypatch.context() as patch:
-            patch.setattr(wire, "send", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                runtime.run(["true"], image=box, network="host")
 
 
 def test_a_forked_child_that_lives_on_does_not_hold_the_end_up(tmp_path):
