@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nsjail.errors import SetupError
-from pytest_nsjail.kernel import idmap, wire
+from pytest_nsjail.kernel import forks, idmap, wire
 from pytest_nsjail.kernel.advice import explained
 
 # Appended: what lies beside this package must not stand in for the standard library, least of all for root.
@@ -30,7 +30,7 @@ class Keeper:
     """
 
     def __init__(self) -> None:
-        self._owner = os.getpid()
+        self._owner = forks.depth()
         self._said = os.memfd_create("nsjail-stderr", os.MFD_CLOEXEC)
         self.sock, theirs = wire.pair()
         package = str(Path(__file__).resolve().parents[2])
@@ -84,16 +84,12 @@ class Keeper:
         if said.body["event"] == "failed":
             raise explained(SetupError(said.body["step"], said.body["errno"]))
 
-    def disown(self) -> None:
-        """In a forked child: leave it to the parent."""
-        self._owner = 0
-
     def close(self) -> None:
         """End the zygote, and with it every jail; wait until all is cleaned up.
 
         A forked child of pytest's that calls this gives back its own descriptors, and ends nothing.
         """
-        mine = self._owner == os.getpid()
+        mine = self._owner == forks.depth()
         if mine:
             # Closing is not enough while a forked child holds a copy.
             self.sock.shutdown(socket.SHUT_RDWR)

@@ -14,7 +14,7 @@ from pytest_nsjail.jail.keeper import Keeper
 from pytest_nsjail.jail.plan import World, base, repeatable
 from pytest_nsjail.jail.steps import Step, encode
 from pytest_nsjail.jail.traces import Fresh, Traces
-from pytest_nsjail.kernel import capability, idmap, procfs, wire
+from pytest_nsjail.kernel import capability, forks, idmap, procfs, wire
 from pytest_nsjail.kernel.advice import explained
 
 
@@ -98,7 +98,7 @@ class Launcher:
         # What the zygote was told last, for the next order is likely to be the same.
         self._told: tuple[str, _Wish, idmap.IdMap | None] | None = None
         self._idmap: idmap.IdMap | None = None
-        self._owner = os.getpid()
+        self._owner = forks.depth()
         self._lock = threading.RLock()
 
     def prepare(self, network: str, steps: tuple[Step, ...], ids: idmap.IdMap, *, opened: bool = False) -> Prepared:
@@ -160,15 +160,11 @@ class Launcher:
             spare.sock.close()
         self._spares.clear()
         self._expected = self._told = None
-        # In a pid namespace of its own it may have the parent's pid.
-        self._owner = 0
-        if self._keeper is not None:
-            self._keeper.disown()
 
     @property
     def _mine(self) -> bool:
         """Whether this process is the one that this was made in."""
-        return self._owner == os.getpid()
+        return self._owner == forks.depth()
 
     def _await(self, network: str, wish: _Wish) -> tuple[_Ordered, wire.Received | None]:
         ordered = self._take(network, wish)

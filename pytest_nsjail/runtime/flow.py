@@ -11,8 +11,7 @@ from pytest_nsjail.jail.keeper import Keeper
 from pytest_nsjail.runtime.cell import Cell
 from pytest_nsjail.runtime.cells import Cells
 from pytest_nsjail.runtime.ground import Ground
-from pytest_nsjail.spec import check
-from pytest_nsjail.spec.check import StrPath
+from pytest_nsjail.spec.check import StrPath, known
 from pytest_nsjail.spec.dependency import Dependency
 from pytest_nsjail.spec.isolated import IsolatedSpec
 from pytest_nsjail.spec.jail import ImageOptions, ImageSpec, JailSpec, Options
@@ -81,7 +80,7 @@ class Runtime:
         :raises ResolveError: for one that this host cannot satisfy.
         :raises SetupError: where the store cannot take it.
         """
-        check.options("nsjail_image()", options, ImageOptions.__annotations__)
+        known("nsjail_image()", options, ImageOptions.__annotations__)
         return self._programs.build(ImageSpec.declared(*dependencies, **options))
 
     def run(self, argv: Iterable[StrPath], *, image: Image | None = None, check: bool = False, **options: Unpack[Options]) -> Result:

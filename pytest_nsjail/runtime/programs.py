@@ -25,8 +25,7 @@ from pytest_nsjail.runtime.networks import Networks
 from pytest_nsjail.runtime.order import command
 from pytest_nsjail.runtime.result import Result
 from pytest_nsjail.runtime.settle import check_program, check_sources, root_view
-from pytest_nsjail.spec import check
-from pytest_nsjail.spec.check import StrPath
+from pytest_nsjail.spec.check import StrPath, known
 from pytest_nsjail.spec.jail import ImageSpec, JailSpec, Options
 
 if TYPE_CHECKING:
@@ -73,6 +72,7 @@ class Programs:
 
     def run(self, argv: Iterable[StrPath], *, image: Image | None = None, check: bool = False, **options: Unpack[Options]) -> Result:
         """See :meth:`pytest_nsjail.runtime.flow.Runtime.run`."""
+        known("nsjail_run()", options, ("image", "check", *Options.__annotations__))
         if options.get("ready") is not None:
             argv = list(argv)
             instead = "Leave it out, or start the program: nsjail_start(..., ready=...)."
@@ -89,6 +89,7 @@ class Programs:
 
     def start(self, argv: Iterable[StrPath], *, image: Image | None = None, **options: Unpack[Options]) -> Jail:
         """See :meth:`pytest_nsjail.runtime.flow.Runtime.start`."""
+        known("nsjail_start()", options, ("image", *Options.__annotations__))
         jail = self._start("nsjail_start", argv, image, options)
         self._launcher.ahead()
         if jail.spec.ready is not None:
@@ -116,7 +117,6 @@ class Programs:
         self._publisher.close()
 
     def _start(self, by: str, argv: Iterable[StrPath], image: Image | None, options: Options) -> Jail:
-        check.options(f"{by}()", options, ("image", *(["check"] if by == "nsjail_run" else []), *Options.__annotations__))
         if not isinstance(image, (Image, type(None))):
             raise SpecError(f"{by}()", f"image={image!r} is no image", "Write what nsjail_image(...) returned.")
         if isinstance(other := options.get("ipc"), Jail):

@@ -36,12 +36,12 @@ class Declared:
         return super().__new__(cls)
 
 
-def options(declaration: str, given: Iterable[str], known: Iterable[str]) -> None:
+def known(declaration: str, given: Iterable[str], names: Iterable[str]) -> None:
     """That nothing was given by a name that there is not."""
-    known = tuple(known)
+    names = tuple(names)
     for name in given:
-        if name not in known:
-            raise SpecError(declaration, f"there is no argument {name!r}", f"It takes {', '.join(known)}.")
+        if name not in names:
+            raise SpecError(declaration, f"there is no argument {name!r}", f"It takes {', '.join(names)}.")
 
 
 def encodable(declaration: str, what: str, value: str) -> str:
